@@ -1,0 +1,1 @@
+"""Nouns and decisions; pure, no I/O."""

@@ -1,0 +1,94 @@
+"""What the model found, as numbers with their uncertainty; arrays stay outside."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean and standard deviation over the MC-dropout passes."""
+
+    mean: float
+    sd: float
+
+
+class Answer(StrEnum):
+    """The kinds of answer a study can get; there is always one."""
+
+    LIKELY = "tumour-likely"
+    NOT_LIKELY = "tumour-not-likely"
+    UNCERTAIN = "uncertain"
+    NOT_PROCESSED = "not-processed"
+
+
+class RiskClass(StrEnum):
+    """Survival risk in thirds of the training cohort."""
+
+    LOW = "low"
+    MODERATE = "moderate"
+    HIGH = "high"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uptake:
+    """PET numbers of one lesion: SUV in g/ml, MTV in ml, TLG in g/ml·ml.
+
+    SUVpeak is the highest mean over a 1 ml sphere (Wahl 2009, PERCIST).
+    """
+
+    suv_max: float
+    suv_mean: float
+    suv_peak: float
+    mtv_ml: float
+    tlg: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesion:
+    """One connected component of the outline on the source grid; `number` counts from 1.
+
+    `centre_mm` and `bounds_mm` (low corner, high corner) are LPS patient coordinates;
+    `slices` are the first and last source slice indices that hold it, `key_slice` the largest.
+    """
+
+    number: int
+    volume_ml: float
+    volume_sd_ml: float
+    longest_mm: float
+    centre_mm: tuple[float, float, float]
+    bounds_mm: tuple[tuple[float, float, float], tuple[float, float, float]]
+    slices: tuple[int, int]
+    key_slice: int
+    probability: float
+    uptake: Uptake | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uncertainty:
+    """How unsure the model is.
+
+    `score` in 0..1 is the size-normalised predictive entropy of the outline; `flag` asks for review, `reasons`
+    says why in plain words.
+    """
+
+    score: float
+    flag: bool
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """All numbers of one study's answer.
+
+    `survival` maps years (1, 2, 5) to the probability of being alive then.
+    """
+
+    answer: Answer
+    tumour_probability: Estimate
+    survival_risk: Estimate
+    risk_class: RiskClass
+    survival: dict[int, Estimate]
+    uncertainty: Uncertainty
+    lesions: tuple[Lesion, ...] = field(default=())
+    passes: int
+    seed: int

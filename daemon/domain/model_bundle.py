@@ -1,0 +1,149 @@
+"""A model bundle's manifest: what it reads, how the input is prepared, how its numbers are calibrated."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+from pydantic import TypeAdapter
+
+
+class Normalisation(StrEnum):
+    """How a channel's voxels become model input."""
+
+    FOREGROUND_ZSCORE = "foreground-zscore"
+    WINDOW = "window"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channel:
+    """One input channel: `role` is MR, PET or CT.
+
+    WINDOW maps `low`..`high` (SUV or HU) linearly to 0..1 and clips. FOREGROUND_ZSCORE subtracts the mean and
+    divides by the standard deviation of the foreground (voxels above Otsu's threshold of the volume), clips to
+    `low`..`high`; background keeps its own z-score.
+    """
+
+    role: str
+    normalisation: Normalisation
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Preprocessing, the same in training and in the daemon.
+
+    `spacing` is (slice, row, column) in mm of the axis-aligned LPS model grid; `neighbours` odd slices become
+    channels; in-plane size is padded to a multiple of `multiple`.
+    """
+
+    spacing: tuple[float, float, float]
+    neighbours: int
+    multiple: int
+    channels: tuple[Channel, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eligibility:
+    """Which series a bundle reads.
+
+    `sequences` lists MR contrasts from most to least preferred (FLAIR, T2, T1C, T1); empty for PET/CT.
+    `body_parts` are accepted Body Part Examined values, upper case; an absent body part is accepted.
+    """
+
+    modalities: tuple[str, ...]
+    body_parts: tuple[str, ...]
+    sequences: tuple[str, ...] = ()
+    min_slices: int
+    max_slice_gap_mm: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graphs:
+    """File names of the ONNX graphs beside the manifest."""
+
+    encoder: str
+    decoder: str
+    heads: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropout:
+    """Channel dropout whose masks are graph inputs: mask name to channel count."""
+
+    rate: float
+    passes: int
+    decoder_masks: dict[str, int]
+    head_masks: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Numbers fitted on the shipped, quantised model.
+
+    Tumour probability is sigmoid(platt_slope * logit + platt_intercept). `threshold` decides; between
+    `uncertain_low` and `uncertain_high` the answer is uncertain. `mask_threshold` cuts the mean voxel
+    probability. `explore_threshold` bounds the region where MC passes run. `entropy_limit` flags the outline.
+    """
+
+    platt_slope: float
+    platt_intercept: float
+    threshold: float
+    uncertain_low: float
+    uncertain_high: float
+    mask_threshold: float
+    explore_threshold: float
+    min_lesion_ml: float
+    entropy_limit: float
+    probability_sd_limit: float
+    risk_cuts: tuple[float, float]
+    baseline_survival: dict[int, float]
+    risk_centre: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What the segment means: (code value, scheme, meaning) triples, SNOMED CT unless said otherwise."""
+
+    category: tuple[str, str, str]
+    type: tuple[str, str, str]
+    region: tuple[str, str, str]
+    procedure: tuple[str, str, str]
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """`bundle.toml`, whole."""
+
+    name: str
+    version: str
+    title: str
+    licence: str
+    opset: int
+    onnxruntime: str
+    quantisation: str
+    eligibility: Eligibility
+    recipe: Recipe
+    graphs: Graphs
+    dropout: Dropout
+    calibration: Calibration
+    target: Target
+
+    @classmethod
+    def parse(cls, document: dict[str, object]) -> Self:
+        """Validate a parsed `bundle.toml`.
+
+        Raises:
+            pydantic.ValidationError: a field is missing, unknown or of the wrong type.
+        """
+        return TypeAdapter(cls).validate_python(document)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleRef:
+    """Which bundle made a result: name, version and the SHA-256 of its SHA256SUMS file."""
+
+    name: str
+    version: str
+    digest: str

@@ -1,0 +1,31 @@
+"""What the listener announces of an arriving object, and what becomes of it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announced:
+    """What the C-STORE request and its association say before the first byte of the data set.
+
+    `association` names one association of one listener process, unique over restarts.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    calling_ae: str
+    called_ae: str
+    association: str
+
+
+class Verdict(StrEnum):
+    """What became of an arriving object; the listener turns it into a C-STORE status (PS3.4 B.2.3)."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    NO_SPACE = "no-space"
+    MALFORMED = "malformed"
+    MISMATCH = "mismatch"
+    BUSY = "busy"
