@@ -1,0 +1,34 @@
+SHELL := /bin/bash
+PY := .venv/bin/python
+
+.PHONY: setup demo test check bench format clean
+
+setup: .venv/.ready  ## make .venv with everything, and Debian's DICOM peers where apt can
+
+.venv/.ready: pyproject.toml constraints.txt scripts/setup.sh
+	@scripts/setup.sh
+
+demo: setup  ## push an MRI, a PET/CT and a normal study through the daemon into a PACS; pictures in demo-out/
+	@$(PY) -m demo --out demo-out
+
+test: setup  ## every test; starts the servers it needs
+	@$(PY) -m pytest
+
+check: setup  ## format, lint, types, layers, house rules
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@$(PY) -m pytest -q tests/unit/test_house.py
+
+bench: setup  ## the figures of docs/benchmarks.md, as ratios against peers in one run
+	@$(PY) -m benchmarks.inference
+	@$(PY) -m benchmarks.receive
+	@$(PY) -m benchmarks.answer
+
+format:
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+clean:
+	rm -rf .venv build demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
