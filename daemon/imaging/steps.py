@@ -63,9 +63,7 @@ def normalise(voxels: Array, channel: Channel) -> Array:
     clipped = np.clip(voxels, floor, max(ceiling, floor + 1e-6))
     foreground = clipped[clipped > _otsu(clipped)]
     mean, sd = (foreground.mean(), foreground.std()) if foreground.size else (0.0, 1.0)
-    return np.asarray(
-        np.clip((clipped - mean) / max(float(sd), 1e-6), channel.low, channel.high), dtype=np.float32
-    )
+    return np.asarray(np.clip((clipped - mean) / max(float(sd), 1e-6), channel.low, channel.high), dtype=np.float32)
 
 
 def neighbour_stack(array: Array, recipe: Recipe, indices: NDArray[np.int64]) -> Array:

@@ -58,9 +58,7 @@ def brain(request: BrainRequest) -> Phantom:
     rng = parts.generator(request.seed)
     head = _head(rng, request)
     blobs, mask = _tumours(rng, head, request)
-    lookalikes = (
-        _lookalikes(rng, head, mask) if request.randomise or rng.random() < 0.5 else np.zeros_like(head.t1)
-    )
+    lookalikes = _lookalikes(rng, head, mask) if request.randomise or rng.random() < 0.5 else np.zeros_like(head.t1)
     age = float(rng.uniform(25, 85))
     images = {
         name: _scan(rng, head, _render(rng, head, name, (blobs, lookalikes), request), request)
@@ -136,9 +134,7 @@ def _lookalikes(rng: np.random.Generator, head: _Head, mask: NDArray[np.bool_]) 
         if not white.any():
             break
         radius = float(rng.uniform(1.2, 3.2))
-        spot = parts.ellipsoid(
-            head.like, parts.pick_centre(rng, white, head.like), (radius + 0.8, radius, radius)
-        )
+        spot = parts.ellipsoid(head.like, parts.pick_centre(rng, white, head.like), (radius + 0.8, radius, radius))
         bright = np.maximum(bright, np.clip(1.5 - spot, 0, 1) * float(rng.uniform(0.4, 1.0)))
     if rng.random() < 0.5:
         fluid = sitk.GetImageFromArray(((head.t1 < 40) & (head.brain > 0.9)).astype(np.uint8))
@@ -185,9 +181,7 @@ def _blend(rng: np.random.Generator, image: Array, blob: Blob, signal: tuple[flo
 def _scan(rng: np.random.Generator, head: _Head, image: Array, request: BrainRequest) -> Array:
     """Add what a scanner adds: coil shading, blur, Rician noise (Gudbjartsson 1995), gamma, scale."""
     wide = request.randomise
-    shading = np.exp(
-        float(rng.uniform(0.03, 0.22 if wide else 0.10)) * parts.smooth_noise(rng, head.like, 110.0)
-    )
+    shading = np.exp(float(rng.uniform(0.03, 0.22 if wide else 0.10)) * parts.smooth_noise(rng, head.like, 110.0))
     image = image * shading
     if wide and rng.random() < 0.5:
         blurred = sitk.GetImageFromArray(image)

@@ -126,17 +126,13 @@ def axes_mm(like: sitk.Image) -> tuple[Array, Array, Array]:
     return coordinates[0][:, None, None], coordinates[1][None, :, None], coordinates[2][None, None, :]
 
 
-def ellipsoid(
-    like: sitk.Image, centre: tuple[float, float, float], radii: tuple[float, float, float]
-) -> Array:
+def ellipsoid(like: sitk.Image, centre: tuple[float, float, float], radii: tuple[float, float, float]) -> Array:
     """Return the distance to `centre` in units of `radii`, both (z, y, x) in mm."""
     parts = [((axis - c) / r) ** 2 for axis, c, r in zip(axes_mm(like), centre, radii, strict=True)]
     return np.asarray(np.sqrt(parts[0] + parts[1] + parts[2]), dtype=np.float32)
 
 
-def irregular(
-    rng: np.random.Generator, like: sitk.Image, centre: tuple[float, float, float], radius: float
-) -> Array:
+def irregular(rng: np.random.Generator, like: sitk.Image, centre: tuple[float, float, float], radius: float) -> Array:
     """Return the distance field of an irregular blob of about `radius` mm round `centre` (z, y, x)."""
     radii = tuple(float(radius * rng.uniform(0.75, 1.3)) for _ in range(3))
     distance = ellipsoid(like, centre, (radii[0], radii[1], radii[2]))
@@ -149,9 +145,7 @@ def within(distance: Array, edge: float, softness: float) -> Array:
     return np.asarray(0.5 - 0.5 * np.tanh((distance - edge) / (2 * softness)), dtype=np.float32)
 
 
-def pick_centre(
-    rng: np.random.Generator, allowed: NDArray[np.bool_], like: sitk.Image
-) -> tuple[float, float, float]:
+def pick_centre(rng: np.random.Generator, allowed: NDArray[np.bool_], like: sitk.Image) -> tuple[float, float, float]:
     """Return the coordinates (z, y, x) in mm of a random allowed voxel.
 
     Raises:
@@ -159,9 +153,7 @@ def pick_centre(
     """
     candidates = np.flatnonzero(allowed)
     if candidates.size == 0:
-        raise ValueError(
-            "no room for a lesion: the allowed region is empty; ask for fewer or smaller lesions"
-        )
+        raise ValueError("no room for a lesion: the allowed region is empty; ask for fewer or smaller lesions")
     index = np.unravel_index(int(rng.choice(candidates)), allowed.shape)
     point = like.TransformIndexToPhysicalPoint([int(i) for i in index[::-1]])
     return point[2], point[1], point[0]

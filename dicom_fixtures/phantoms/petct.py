@@ -73,9 +73,7 @@ def petct(request: PetCtRequest) -> Phantom:
         heats.append(float(np.exp(rng.uniform(np.log(3.2), np.log(18)))))
         uptake = _heat(rng, uptake, blob, heats[-1])
     pet = _camera(rng, body.like, uptake, wide=request.randomise)
-    ct = _with_tumours(body.ct, blobs) + rng.standard_normal(body.ct.shape, dtype=np.float32) * rng.uniform(
-        4, 20
-    )
+    ct = _with_tumours(body.ct, blobs) + rng.standard_normal(body.ct.shape, dtype=np.float32) * rng.uniform(4, 20)
     if request.ct_spacing:
         ct = _fine_ct(rng, body, blobs, request.ct_spacing)
     age = float(rng.uniform(25, 85))
@@ -86,9 +84,7 @@ def petct(request: PetCtRequest) -> Phantom:
         spacing=request.spacing,
         origin=body.like.GetOrigin(),
         lesions=lesions,
-        log_hazard=parts.log_hazard(
-            lesions, age, max((lesion.suv_max or 0 for lesion in lesions), default=0)
-        ),
+        log_hazard=parts.log_hazard(lesions, age, max((lesion.suv_max or 0 for lesion in lesions), default=0)),
         age_years=age,
         sex="F" if rng.random() < 0.5 else "M",
         weight_kg=float(np.clip(rng.normal(75, 14), 42, 130)),
@@ -118,14 +114,10 @@ def _tumours(
         radius = float(np.exp(rng.uniform(*np.log(request.lesion_radius_mm))))
         taken = sitk.GetImageFromArray(mask.astype(np.uint8))
         taken.CopyInformation(body.like)
-        free = (
-            sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(taken, False, False, True)) > radius * 1.4 + 8
-        )
+        free = sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(taken, False, False, True)) > radius * 1.4 + 8
         room = (depth > radius * 0.6) & (body.ct > -150) & (body.ct < 200)
         centre = parts.pick_centre(rng, room & free if mask.any() else room, body.like)
-        distance = np.where(body.inside, parts.irregular(rng, body.like, centre, radius), 2.0).astype(
-            np.float32
-        )
+        distance = np.where(body.inside, parts.irregular(rng, body.like, centre, radius), 2.0).astype(np.float32)
         kind = "necrotic" if radius > 16 and rng.random() < 0.4 else "solid"
         texture = parts.smooth_noise(rng, body.like, 14.0)
         blobs.append(Blob(kind=kind, distance=distance, strength=float(rng.uniform(25, 60)), texture=texture))
@@ -136,9 +128,7 @@ def _tumours(
 def _organs(rng: np.random.Generator, body: _Body) -> Array:
     """Return SUV by tissue of the CT, then organs, gut and mild inflammation."""
     varied = 1 + 0.15 * parts.smooth_noise(rng, body.like, 40.0)
-    suv = np.interp(
-        body.ct, (-1000, -800, -120, -60, 20, 60, 200, 600), (0.02, 0.3, 0.25, 0.3, 0.7, 0.9, 1.2, 0.9)
-    )
+    suv = np.interp(body.ct, (-1000, -800, -120, -60, 20, 60, 200, 600), (0.02, 0.3, 0.25, 0.3, 0.7, 0.9, 1.2, 0.9))
     suv = np.where(body.inside, suv * varied, 0.01)
     here = body.transform.TransformPoint
     shift = -np.array(here((0.0, 0.0, 0.0)))
@@ -176,9 +166,7 @@ def _camera(rng: np.random.Generator, like: sitk.Image, suv: Array, *, wide: boo
     blurred = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(image, fwhm / 2.355))
     noise = parts.smooth_noise(rng, like, max(fwhm, like.GetSpacing()[0]))
     level = float(rng.uniform(0.03, 0.16 if wide else 0.09))
-    return np.asarray(
-        np.maximum(blurred + level * np.sqrt(np.maximum(blurred, 0.02)) * noise, 0), dtype=np.float32
-    )
+    return np.asarray(np.maximum(blurred + level * np.sqrt(np.maximum(blurred, 0.02)) * noise, 0), dtype=np.float32)
 
 
 def _with_tumours(ct: Array, blobs: tuple[Blob, ...]) -> Array:
