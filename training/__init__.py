@@ -1,1 +1,1 @@
-"""training."""
+"""Makes the model bundles that `daemon` runs; offline."""

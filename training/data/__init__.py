@@ -1,0 +1,1 @@
+"""Where samples come from, all in one shape."""
