@@ -77,9 +77,7 @@ def _running(command: Sequence[str], port: int, log: Path) -> Iterator[subproces
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=environment)
     try:
-        wait_until(
-            lambda: process.poll() is not None or _listens(port), START_SECONDS, f"{command[0]} to listen"
-        )
+        wait_until(lambda: process.poll() is not None or _listens(port), START_SECONDS, f"{command[0]} to listen")
         if process.poll() is not None:
             pytest.fail(f"{command[0]} ended at once: {log.read_text(errors='replace')[-2000:]}")
         yield process
@@ -104,7 +102,7 @@ def orthanc(  # noqa: PLR0913 - a test names only what it cares about
 ) -> Iterator[Peer]:
     """Run an Orthanc that knows the AE titles `known` at their ports on this machine, and no one else.
 
-    Orthanc binds every address; known AEs are tied to 127.0.0.1 and REST to this machine: nothing else gets in.
+    Orthanc binds every address; known AEs and REST are tied to this machine: nothing else gets in.
 
     Args:
         folder: for its storage, database and log; made when missing.
@@ -154,9 +152,7 @@ def orthanc(  # noqa: PLR0913 - a test names only what it cares about
 
 
 @contextmanager
-def storescp(
-    folder: Path, *options: str, ae_title: str = "STORESCP", port: int | None = None
-) -> Iterator[Peer]:
+def storescp(folder: Path, *options: str, ae_title: str = "STORESCP", port: int | None = None) -> Iterator[Peer]:
     """Run DCMTK's storescp; received files land in `folder / "received"`, named by SOP Instance UID."""
     need("storescp")
     received = folder / "received"
@@ -179,7 +175,7 @@ def storescp(
 def dcmqrscp(
     folder: Path, *options: str, known: Mapping[str, int] | None = None, ae_title: str = "QRSCP"
 ) -> Iterator[Peer]:
-    """Run DCMTK's dcmqrscp, an archive with C-FIND but no Storage Commitment; `known` are its C-MOVE hosts."""
+    """Run DCMTK's dcmqrscp, an archive with C-FIND, no Storage Commitment; `known` are C-MOVE hosts."""
     need("dcmqrscp")
     area = folder / "area"
     area.mkdir(parents=True, exist_ok=True)

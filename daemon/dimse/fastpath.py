@@ -1,0 +1,334 @@
+"""pynetdicom's acceptor without its polling: one thread per association that sleeps in the socket.
+
+Stock pynetdicom 3.0.4 runs two threads per association, each waking every millisecond, reads 4 KiB at a
+time and copies each PDU several times. Here the association's own thread reads whole PDUs into one buffer
+and hands the data of P-DATA-TF on as a view; all else (negotiation, release, abort) still goes through
+pynetdicom's own state machine and ACSE. pynetdicom is pinned, because this replaces three of its internals:
+
+* `AssociationSocket.recv/send`: blocking, whole PDUs, TCP_NODELAY.
+* `DULServiceProvider.run_reactor`: no thread; `pump` takes one PDU and acts on it at once.
+* `Association.run_reactor`: one loop, for acceptors only.
+"""
+
+import contextlib
+import logging
+import queue
+import socket
+import struct
+import time
+from typing import Protocol
+
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import InvalidEventError
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.transport import AddressInformation, AssociationSocket
+
+from daemon.errors import RefusedError
+
+LOGGER = logging.getLogger(__name__)
+
+_PDU_HEADER = struct.Struct(">BxL")
+_PDV_HEADER = struct.Struct(">LBB")
+_P_DATA_TF = 0x04
+_LARGEST_PDU = 1 << 20
+_ESTABLISHED, _AWAITING_CLOSE = "Sta6", "Sta13"
+_CLOSED, _INVALID_PDU = "Evt17", "Evt19"
+_INVALID_PARAMETER = 0x06
+_LINGER_SECONDS = 5.0
+
+
+class Handler(Protocol):
+    """What an association does with the data that arrives on it."""
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether no message is under way."""
+        ...
+
+    def admit(self, calling_ae: str, called_ae: str) -> tuple[int, int, int] | None:
+        """Return None to go on, else the result, source and reason of a rejection (PS3.8 9.3.4)."""
+        ...
+
+    def opened(self, association: "FastAssociation", calling_ae: str, called_ae: str) -> None:
+        """Hear that the association is established."""
+        ...
+
+    def take(self, context_id: int, control: int, data: memoryview) -> bytes | None:
+        """Take one presentation data value; return the encoded command set to answer with, if any.
+
+        Args:
+            context_id: the presentation context.
+            control: message control header (PS3.8 E.2): bit 0 command, bit 1 last fragment.
+            data: the fragment; valid only until the return.
+
+        Raises:
+            RefusedError: the peer broke the protocol; the association is aborted.
+        """
+        ...
+
+    def closed(self) -> None:
+        """Hear that the association is over, however it ended; called once, always."""
+        ...
+
+
+class FastSocket(AssociationSocket):
+    """A blocking socket that fills whole buffers and raises TimeoutError when nothing comes."""
+
+    def __init__(self, association: Association, connection: socket.socket) -> None:
+        super().__init__(association, client_socket=connection)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(None)
+        self._timeout: float | None = None
+
+    def set_timeout(self, seconds: float) -> None:
+        """Bound each following wait for data or buffer space to `seconds`.
+
+        The kernel's own timeout is used: Python's makes the socket non-blocking and costs a poll per read.
+        """
+        if self.socket is None or seconds == self._timeout:
+            return
+        self._timeout = seconds
+        interval = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
+
+    def fill(self, view: memoryview) -> bool:
+        """Fill `view` from the peer; return False when the connection ended first.
+
+        Raises:
+            TimeoutError: nothing came within the time set.
+        """
+        filled = 0
+        while filled < len(view):
+            if self.socket is None:
+                return False
+            try:
+                count = self.socket.recv_into(view[filled:], 0, socket.MSG_WAITALL)
+            except BlockingIOError as error:
+                raise TimeoutError("the peer sent nothing in the time set") from error
+            except OSError:
+                return False
+            if count == 0:
+                return False
+            filled += count
+        return True
+
+    def send(self, bytestream: bytes) -> None:
+        """Send all of `bytestream`; a broken or stuck connection becomes the event that it closed."""
+        try:
+            if self.socket is not None:
+                self.socket.sendall(bytestream)
+        except OSError:
+            self.event_queue.put(_CLOSED)
+
+    def wake(self) -> None:
+        """End a wait for data from another thread, as if the peer had closed; sending still works."""
+        with contextlib.suppress(OSError, AttributeError):
+            self.socket.shutdown(socket.SHUT_RD)
+
+
+class FastDul(DULServiceProvider):
+    """The upper layer without a thread: what is sent is acted on at once, what comes when `pump` is called."""
+
+    def __init__(self, association: "FastAssociation", max_pdu: int) -> None:
+        super().__init__(association)
+        self._header = memoryview(bytearray(_PDU_HEADER.size))
+        self._body = memoryview(bytearray(max_pdu))
+
+    @property
+    def open(self) -> bool:
+        """Tell whether messages may still come."""
+        return not self._kill_thread and self.state_machine.current_state not in {"Sta1", _AWAITING_CLOSE}
+
+    def start(self) -> None:
+        """Run no thread."""
+        self.assoc._dul_ready.set()  # noqa: SLF001 - what pynetdicom's own reactor does first
+
+    def is_alive(self) -> bool:
+        """Return False: there is no thread to wait for."""
+        return False
+
+    def send_pdu(self, primitive: object) -> None:
+        """Send a primitive now."""
+        super().send_pdu(primitive)
+        self._settle()
+
+    def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> object:  # noqa: FBT001, FBT002
+        """Return the next primitive, reading from the peer for up to `timeout` seconds if `wait`; else None."""
+        self._settle()
+        while wait and self.to_user_queue.empty() and not self._kill_thread:
+            try:
+                self.pump(timeout or _LINGER_SECONDS)
+            except TimeoutError:
+                return None
+        return super().receive_pdu(wait=False)
+
+    def pump(self, seconds: float) -> None:
+        """Take one PDU from the peer and act on it.
+
+        Raises:
+            TimeoutError: nothing came for `seconds`.
+            RefusedError: the peer broke the protocol.
+        """
+        self.socket.set_timeout(seconds)
+        if not self.socket.fill(self._header):
+            self.event_queue.put(_CLOSED)
+        else:
+            kind, length = _PDU_HEADER.unpack(self._header)
+            self._receive(kind, length)
+        self._settle()
+
+    def _receive(self, kind: int, length: int) -> None:
+        if length > _LARGEST_PDU:
+            self.event_queue.put(_INVALID_PDU)
+            return
+        if length > len(self._body):
+            self._body = memoryview(bytearray(length))
+        body = self._body[:length]
+        if not self.socket.fill(body):
+            self.event_queue.put(_CLOSED)
+        elif kind == _P_DATA_TF and self.state_machine.current_state == _ESTABLISHED:
+            self.assoc.take(body)
+        else:
+            self._decode(bytes(self._header) + bytes(body))
+
+    def _decode(self, encoded: bytes) -> None:
+        try:
+            pdu, event = self._decode_pdu(bytearray(encoded))
+        except Exception:  # noqa: BLE001 - whatever pynetdicom trips over, the PDU is the peer's fault
+            self.event_queue.put(_INVALID_PDU)
+            return
+        self._recv_pdu.put(pdu)
+        self.event_queue.put(event)
+
+    def _settle(self) -> None:
+        while not self._kill_thread and (self._process_recv_primitive() or not self.event_queue.empty()):
+            try:
+                self.state_machine.do_action(self.event_queue.get_nowait())
+            except (InvalidEventError, queue.Empty):
+                self.kill_dul()
+
+
+class FastAssociation(Association):
+    """An acceptor's association on one thread."""
+
+    def __init__(
+        self,
+        entity: ApplicationEntity,
+        connection: socket.socket,
+        handler: Handler,
+        idle_seconds: float,
+    ) -> None:
+        super().__init__(entity, "acceptor")
+        self.dul = FastDul(self, entity.maximum_pdu_size)
+        self.acse_timeout = entity.acse_timeout
+        self.network_timeout = entity.network_timeout
+        self.set_socket(FastSocket(self, connection))
+        self._handler = handler
+        self._idle_seconds = idle_seconds
+        self._stopping = False
+        self.acceptor.maximum_length = entity.maximum_pdu_size
+        self.acceptor.ae_title = entity.ae_title
+        self.acceptor.implementation_class_uid = entity.implementation_class_uid
+        self.acceptor.implementation_version_name = entity.implementation_version_name
+        self.acceptor.supported_contexts = entity.supported_contexts
+        self.acceptor.address_info = AddressInformation.from_tuple(connection.getsockname())
+        self.requestor.address_info = AddressInformation.from_tuple(connection.getpeername())
+        self.name = f"association-{self.requestor.address_info.port}"
+
+    def _bind_defaults(self) -> None:
+        """Bind the handlers that negotiation asks, and none of those that log each PDU."""
+        for event in evt._INTERVENTION_EVENTS:  # noqa: SLF001 - as pynetdicom's own method does
+            self.bind(event, evt.get_default_handler(event))
+
+    def cut(self) -> None:
+        """Abort the association soon, from another thread."""
+        self._stopping = True
+        self.dul.socket.wake()
+
+    def run_reactor(self) -> None:
+        """Negotiate, serve and close one association."""
+        try:
+            if self._negotiate():
+                self._serve()
+        except RefusedError as error:
+            LOGGER.warning("association aborted: %s", error)
+        except Exception:
+            LOGGER.exception("association aborted by an unexpected fault")
+        finally:
+            self.is_established = False
+            self._handler.closed()
+            self._hang_up()
+
+    def take(self, body: memoryview) -> None:
+        """Hand each presentation data value of a P-DATA-TF body (PS3.8 9.3.5) on, and send the answers.
+
+        Raises:
+            RefusedError: a length does not fit, or the handler says that the protocol was broken.
+        """
+        offset = 0
+        while offset < len(body):
+            if offset + _PDV_HEADER.size > len(body):
+                raise RefusedError("P-DATA-TF: truncated inside a presentation data value header")
+            length, context_id, control = _PDV_HEADER.unpack_from(body, offset)
+            end = offset + 4 + length
+            if length < 2 or end > len(body):  # noqa: PLR2004 - context ID and control header
+                raise RefusedError("P-DATA-TF: the length of a presentation data value does not fit the PDU")
+            answer = self._handler.take(context_id, control, body[offset + _PDV_HEADER.size : end])
+            if answer is not None:
+                self._answer(context_id, answer)
+            offset = end
+
+    def _answer(self, context_id: int, command_set: bytes) -> None:
+        value = _PDV_HEADER.pack(len(command_set) + 2, context_id, 0x03) + command_set
+        self.dul.socket.send(_PDU_HEADER.pack(_P_DATA_TF, len(value)) + value)
+
+    def _negotiate(self) -> bool:
+        request = self.dul.receive_pdu(wait=True, timeout=self.acse_timeout)
+        if not isinstance(request, A_ASSOCIATE):
+            return False
+        self.requestor.primitive = request
+        calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
+        rejection = self._handler.admit(calling, called)
+        if rejection is not None:
+            self.acse.send_reject(*rejection)
+            return False
+        self.acse.negotiate_association()
+        if self.is_established:
+            self._handler.opened(self, calling, called)
+        return bool(self.is_established)
+
+    def _serve(self) -> None:
+        try:
+            while self.dul.open and not self._stopping:
+                self.dul.pump(self._idle_seconds if self._handler.idle else self.network_timeout)
+                if self.acse.is_release_requested():
+                    self.acse.send_release(is_response=True)
+        except TimeoutError:
+            self.acse.send_abort(0x00)
+        except RefusedError:
+            self.acse.send_ap_abort(_INVALID_PARAMETER)
+            raise
+        except Exception:
+            self.acse.send_abort(0x02)
+            raise
+        if self._stopping and self.dul.open:
+            self.acse.send_abort(0x00)
+
+    def _hang_up(self) -> None:
+        """Close, after the peer where that is possible: closing first may destroy what it has not read."""
+        link = self.dul.socket
+        if link.socket is None:
+            return
+        with contextlib.suppress(OSError, TimeoutError):
+            link.socket.shutdown(socket.SHUT_WR)
+            link.set_timeout(_LINGER_SECONDS)
+            scrap = memoryview(bytearray(4096))
+            deadline = time.monotonic() + _LINGER_SECONDS
+            while not self._stopping and time.monotonic() < deadline and link.fill(scrap):
+                pass
+        with contextlib.suppress(OSError):
+            link.socket.close()

@@ -1,0 +1,229 @@
+"""The listener: Verification and Storage SCP, and the ear for Storage Commitment reports."""
+
+import logging
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from pynetdicom.ae import ApplicationEntity
+
+from daemon.dimse.contexts import STORAGE_COMMITMENT, supported_contexts
+from daemon.dimse.conversation import Accepted, Conversation, Parties
+from daemon.dimse.fastpath import FastAssociation
+from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from daemon.dimse.ports import CommitmentHandler, Reception
+from daemon.errors import FatalError
+
+LOGGER = logging.getLogger(__name__)
+
+Rejection = tuple[int, int, int]
+# result, source, reason (PS3.8 Table 9-21)
+CALLING_AE_NOT_RECOGNISED: Rejection = (1, 1, 3)
+CALLED_AE_NOT_RECOGNISED: Rejection = (1, 1, 7)
+LOCAL_LIMIT_EXCEEDED: Rejection = (2, 3, 2)
+_CUT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenerSettings:
+    """Where to listen and to whom.
+
+    `callers` are the calling AE titles allowed; with `allow_any_caller` all are. `port` 0 takes a free one.
+    `idle_seconds` is how long an association may rest between messages, `network_seconds` how long inside
+    one, `association_seconds` how long a connection may take to ask for an association.
+    """
+
+    ae_title: str
+    host: str = "127.0.0.1"
+    port: int = 11112
+    callers: frozenset[str] = frozenset()
+    allow_any_caller: bool = False
+    any_called_ae: bool = False
+    max_associations: int = 32
+    max_pdu: int = 131072
+    association_seconds: float = 30.0
+    network_seconds: float = 60.0
+    idle_seconds: float = 600.0
+
+
+class _Guest:
+    """One association from connection to close: admission, then a conversation."""
+
+    def __init__(self, listener: "Listener") -> None:
+        self._listener = listener
+        self._parties: Parties | None = None
+        self._conversation: Conversation | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self._conversation is None or self._conversation.idle
+
+    def admit(self, calling_ae: str, called_ae: str) -> Rejection | None:
+        rejection = self._listener.admit(calling_ae, called_ae)
+        if rejection is not None:
+            LOGGER.warning("association from AE %r to AE %r rejected: %s", calling_ae, called_ae, rejection)
+        return rejection
+
+    def opened(self, association: FastAssociation, calling_ae: str, called_ae: str) -> None:
+        self._parties = Parties(association=uuid.uuid4().hex, calling_ae=calling_ae, called_ae=called_ae)
+        contexts: Mapping[int, Accepted] = {
+            context.context_id: Accepted(
+                sop_class_uid=str(context.abstract_syntax), transfer_syntax_uid=str(context.transfer_syntax[0])
+            )
+            for context in association.accepted_contexts
+        }
+        self._conversation = self._listener.converse(self._parties, contexts)
+
+    def take(self, context_id: int, control: int, data: memoryview) -> bytes | None:
+        if self._conversation is None:
+            return None
+        return self._conversation.take(context_id, control, data)
+
+    def closed(self) -> None:
+        if self._conversation is not None:
+            self._conversation.abandon()
+        if self._parties is not None:
+            self._listener.part(self._parties)
+
+
+class Listener:
+    """Listens on one address; each association has a thread of its own.
+
+    What a C-STORE answers is decided by the reception alone; here bytes are only passed on, never decoded.
+    """
+
+    def __init__(
+        self, settings: ListenerSettings, reception: Reception, commitments: CommitmentHandler | None = None
+    ) -> None:
+        self._settings = settings
+        self._reception = reception
+        self._commitments = commitments
+        self._entity = self._application_entity()
+        self._lock = threading.Lock()
+        self._associations: set[FastAssociation] = set()
+        self._open: set[str] = set()
+        self._server: socket.socket | None = None
+        self._acceptor: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+    @property
+    def port(self) -> int:
+        """The port listened on; the real one where the settings said 0."""
+        if self._server is None:
+            return self._settings.port
+        port: int = self._server.getsockname()[1]
+        return port
+
+    def start(self) -> None:
+        """Bind and accept associations from now on.
+
+        Raises:
+            FatalError: the address cannot be bound.
+        """
+        address = (self._settings.host, self._settings.port)
+        try:
+            self._server = socket.create_server(address, backlog=128)
+        except OSError as error:
+            raise FatalError(
+                f"cannot listen on {address[0]}:{address[1]}: {error.strerror}; change host or port in the "
+                "configuration, or stop what holds the port"
+            ) from error
+        self._acceptor = threading.Thread(target=self._accept, args=(self._server,), name="listener", daemon=True)
+        self._acceptor.start()
+        LOGGER.info("listening as AE %s on %s:%d", self._settings.ae_title, address[0], self.port)
+
+    def stop(self, seconds: float = 10.0) -> None:
+        """Accept no more, give running associations `seconds` to finish, then abort them."""
+        if self._server is None or self._acceptor is None:
+            return
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._acceptor.join()
+        self._server.close()
+        self._server = None
+        self._join(seconds)
+        for association in self._running():
+            association.cut()
+        self._join(_CUT_SECONDS)
+        LOGGER.info("listener stopped, %d associations left over", len(self._running()))
+
+    def admit(self, calling_ae: str, called_ae: str) -> Rejection | None:
+        """Return why an association is rejected, or None."""
+        settings = self._settings
+        if not settings.any_called_ae and called_ae != settings.ae_title:
+            return CALLED_AE_NOT_RECOGNISED
+        if not settings.allow_any_caller and calling_ae not in settings.callers:
+            return CALLING_AE_NOT_RECOGNISED
+        with self._lock:
+            full = len(self._open) >= settings.max_associations
+        return LOCAL_LIMIT_EXCEEDED if full else None
+
+    def converse(self, parties: Parties, contexts: Mapping[int, Accepted]) -> Conversation:
+        """Announce an association to the reception and return what serves it."""
+        with self._lock:
+            self._open.add(parties.association)
+        LOGGER.info("association %s opened by AE %s", parties.association, parties.calling_ae)
+        self._reception.association_opened(parties.association, parties.calling_ae)
+        return Conversation(parties, contexts, self._reception, self._commitments)
+
+    def part(self, parties: Parties) -> None:
+        """Tell the reception that an association is over."""
+        with self._lock:
+            self._open.discard(parties.association)
+        LOGGER.info("association %s closed", parties.association)
+        self._reception.association_closed(parties.association)
+
+    def _application_entity(self) -> ApplicationEntity:
+        settings = self._settings
+        entity = ApplicationEntity(ae_title=settings.ae_title)
+        entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        entity.maximum_pdu_size = settings.max_pdu
+        # counted here, by open associations: pynetdicom would count those that only wait to be closed too
+        entity.maximum_associations = 1 << 16
+        entity.acse_timeout = settings.association_seconds
+        entity.network_timeout = settings.network_seconds
+        entity.supported_contexts = [
+            context
+            for context in supported_contexts()
+            if self._commitments is not None or context.abstract_syntax != STORAGE_COMMITMENT
+        ]
+        return entity
+
+    def _accept(self, server: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            running = self._running()
+            if len(running) > 2 * self._settings.max_associations:
+                connection.close()
+                continue
+            association = FastAssociation(self._entity, connection, _Guest(self), self._settings.idle_seconds)
+            with self._lock:
+                self._associations = {*running, association}
+            association.start()
+
+    def _running(self) -> list[FastAssociation]:
+        with self._lock:
+            return [one for one in self._associations if one.is_alive()]
+
+    def _join(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        for association in self._running():
+            association.join(max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,53 @@
+"""What the listener calls; services and adapters fit these structurally."""
+
+from typing import Protocol
+
+from daemon.domain.reception import Announced, Verdict
+
+
+class Incoming(Protocol):
+    """One object on its way in. Exactly one of `finish` and `abort` ends it."""
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Take the next bytes of the Part 10 file; a view is valid only until the return.
+
+        Raises:
+            RetryableError, OSError: they cannot be kept now; `abort` follows and the sender is told to retry.
+            RefusedError: they are no use; `abort` follows and the sender is told so.
+        """
+        ...
+
+    def finish(self) -> Verdict:
+        """Make the object durable and say what became of it; nothing else is acknowledged to the sender."""
+        ...
+
+    def abort(self) -> None:
+        """Forget the object: it did not arrive whole."""
+        ...
+
+
+class Reception(Protocol):
+    """Where arriving objects go. Called from one thread per association, many at once."""
+
+    def open(self, announced: Announced) -> Incoming:
+        """Begin an object; raises as `Incoming.write` does."""
+        ...
+
+    def association_opened(self, association: str, calling_ae: str) -> None:
+        """Hear that `association` may bring objects from now on."""
+        ...
+
+    def association_closed(self, association: str) -> None:
+        """Hear that `association` brings no more."""
+        ...
+
+
+class CommitmentHandler(Protocol):
+    """Where Storage Commitment reports go, by whichever association they come."""
+
+    def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: frozenset[str]) -> None:
+        """Take the SOP Instance UIDs that a PACS vouches for and those that it does not.
+
+        A report may come twice, or for a transaction that is unknown: neither may raise.
+        """
+        ...
