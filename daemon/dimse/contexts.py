@@ -13,10 +13,13 @@ from pydicom.uid import (
 )
 from pynetdicom.presentation import PresentationContext, build_context
 
+from daemon.errors import RefusedError
+
 VERIFICATION = "1.2.840.10008.1.1"
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 STORAGE_COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+MOST_CONTEXTS = 128
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 COMPREHENSIVE_3D_SR_STORAGE = "1.2.840.10008.5.1.4.1.1.88.34"
 
@@ -70,6 +73,9 @@ def requested_contexts(wanted: Iterable[tuple[str, str]]) -> list[PresentationCo
 
     One context for each pair as the file has it; where that is uncompressed a second one offers Explicit and
     Implicit VR Little Endian, so that the peer's choice of one never costs us the other.
+
+    Raises:
+        RefusedError: more than fit one association (PS3.8 9.3.2.2 numbers them with the odd bytes).
     """
     contexts: list[PresentationContext] = []
     for sop_class, syntax in sorted(set(wanted)):
@@ -77,6 +83,8 @@ def requested_contexts(wanted: Iterable[tuple[str, str]]) -> list[PresentationCo
         others = [uid for uid in UNCOMPRESSED[:2] if uid != syntax]
         if syntax in UNCOMPRESSED:
             contexts.extend(build_context(sop_class, [uid]) for uid in others)
+    if len(contexts) > MOST_CONTEXTS:
+        raise RefusedError(f"{len(contexts)} presentation contexts needed; send fewer kinds of objects at a time")
     return contexts
 
 

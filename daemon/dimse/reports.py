@@ -8,17 +8,10 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
+from daemon.domain.references import Reference
 from daemon.errors import RefusedError
 
 MOST_BYTES = 16 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """One object by its SOP class and instance UID."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
 
 
 @dataclass(frozen=True, kw_only=True)

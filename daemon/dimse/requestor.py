@@ -1,0 +1,162 @@
+"""Associations that we ask for: opened, tuned, released; every failure becomes a RetryableError that says why."""
+
+import logging
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+
+from daemon.dimse.contexts import VERIFICATION, requested_contexts
+from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from daemon.domain.delivery import Destination
+from daemon.errors import RefusedError, RetryableError
+
+LOGGER = logging.getLogger(__name__)
+
+EventHandlers = Sequence[tuple[evt.EventType, Callable[[evt.Event], object]]]
+_IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long to wait, in seconds, and how much to take in one PDU, in bytes.
+
+    `report_seconds` is how long an association stays open for a Storage Commitment report on it.
+    """
+
+    connect_seconds: float = 10.0
+    association_seconds: float = 30.0
+    answer_seconds: float = 120.0
+    report_seconds: float = 0.5
+    max_pdu: int = 131072
+
+
+DEFAULT_LIMITS = Limits()
+
+
+class NotOfferedError(RefusedError):
+    """The destination accepts none of the presentation contexts proposed: it lacks the service."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Echo:
+    """The answer to a C-ECHO: whether the destination is well, a sentence for people, and how long it took."""
+
+    ok: bool
+    detail: str
+    seconds: float
+
+
+@contextmanager
+def association(
+    destination: Destination,
+    calling_ae: str,
+    contexts: Sequence[PresentationContext],
+    limits: Limits = DEFAULT_LIMITS,
+    handlers: EventHandlers = (),
+) -> Iterator[Association]:
+    """Yield an established association with `destination`; release it at the end, or abort it on an error.
+
+    Raises:
+        RetryableError: it cannot be reached, or rejects the association. A permanent rejection too is worth
+            repeating: an AE title that the PACS does not know today may be entered there tomorrow.
+        NotOfferedError: it accepts none of `contexts`.
+    """
+    established = _establish(destination, calling_ae, contexts, limits, handlers)
+    try:
+        yield established
+    except BaseException:
+        if established.is_established:
+            established.abort()
+        raise
+    if established.is_established:
+        established.release()
+
+
+def echo(destination: Destination, calling_ae: str, limits: Limits = DEFAULT_LIMITS) -> Echo:
+    """Verify that `destination` answers C-ECHO; whatever goes wrong is in the answer."""
+    started = monotonic()
+    try:
+        with association(
+            destination, calling_ae, requested_contexts([(VERIFICATION, _IMPLICIT_LITTLE)]), limits
+        ) as established:
+            status = _status(established.send_c_echo())
+    except (RetryableError, NotOfferedError) as error:
+        return Echo(ok=False, detail=str(error), seconds=monotonic() - started)
+    detail = "no answer to C-ECHO" if status is None else f"C-ECHO answered with status 0x{status:04X}"
+    return Echo(ok=status == 0, detail=detail, seconds=monotonic() - started)
+
+
+def _status(dataset: object) -> int | None:
+    value = getattr(dataset, "Status", None)
+    return None if value is None else int(value)
+
+
+def _establish(
+    destination: Destination,
+    calling_ae: str,
+    contexts: Sequence[PresentationContext],
+    limits: Limits,
+    handlers: EventHandlers,
+) -> Association:
+    _keep_identifiers_out_of_the_log()
+    try:
+        established = _entity(calling_ae, limits).associate(
+            destination.host,
+            destination.port,
+            contexts=list(contexts),
+            ae_title=destination.ae_title,
+            max_pdu=limits.max_pdu,
+            evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay), *handlers],
+        )
+    except OSError as error:
+        raise RetryableError(f"{_named(destination)}: {error}; check host and port") from error
+    if established.is_established:
+        return established
+    answer = established.acceptor.primitive
+    if answer is not None and not established.is_rejected:
+        raise NotOfferedError(f"{_named(destination)}: it accepts none of the presentation contexts proposed")
+    raise RetryableError(f"{_named(destination)}: {_why(established, calling_ae, destination)}")
+
+
+def _entity(calling_ae: str, limits: Limits) -> ApplicationEntity:
+    entity = ApplicationEntity(ae_title=calling_ae)
+    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    entity.connection_timeout = limits.connect_seconds
+    entity.acse_timeout = limits.association_seconds
+    entity.dimse_timeout = limits.answer_seconds
+    entity.network_timeout = limits.answer_seconds
+    return entity
+
+
+def _no_delay(event: evt.Event) -> None:
+    """Send at once: with Nagle's algorithm and delayed ACK each object takes 40 ms longer."""
+    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _keep_identifiers_out_of_the_log() -> None:
+    """Silence pynetdicom below WARNING: at INFO it logs query identifiers, which may name patients."""
+    logger = logging.getLogger("pynetdicom")
+    if logger.getEffectiveLevel() < logging.WARNING:
+        logger.setLevel(logging.WARNING)
+
+
+def _why(refused: Association, calling_ae: str, destination: Destination) -> str:
+    if refused.is_rejected:
+        primitive = refused.acceptor.primitive
+        return (
+            f"association {primitive.result_str.lower()}: {primitive.reason_str.lower()}; "
+            f"check that it knows AE {calling_ae} and is called {destination.ae_title}"
+        )
+    return "no association: nothing listens there, or it hangs up; check host, port and that it runs"
+
+
+def _named(destination: Destination) -> str:
+    return f"destination {destination.name} ({destination.ae_title}@{destination.host}:{destination.port})"
