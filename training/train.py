@@ -102,7 +102,7 @@ def _fit(settings: Settings, samples: Sequence[Sample], plan: _Plan, net: Multit
             optimiser.step()
             schedule.step()
             average.update_parameters(net)
-            log.write(step, float(loss))
+            log.write(step, loss.item())
     averaged: MultitaskNet = average.module
     return averaged
 
@@ -156,7 +156,7 @@ def fit_heads(settings: Settings, samples: Sequence[Sample], net: MultitaskNet) 
             loss = detection + survival
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            log.write(epoch, float(loss))
+            log.write(epoch, loss.item())
     return net
 
 

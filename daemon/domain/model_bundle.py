@@ -147,3 +147,11 @@ class BundleRef:
     name: str
     version: str
     digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstalledBundle:
+    """A bundle that can be run: who it is and what it reads."""
+
+    ref: BundleRef
+    manifest: Manifest

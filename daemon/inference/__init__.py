@@ -1,1 +1,1 @@
-"""daemon/inference."""
+"""Runs model bundles with ONNX Runtime; MC-dropout by masks as inputs."""

@@ -1,1 +1,1 @@
-"""daemon/ledger."""
+"""The ledger: every fact and state, in SQLAlchemy tables."""

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from dicom_fixtures.phantoms import parts
-from dicom_fixtures.phantoms.parts import Array, Blob, Lesion, Phantom, Spacing
+from dicom_fixtures.phantoms.parts import Array, Blob, Phantom, Spacing
 
 # Signal of (CSF, grey, white matter, fat, muscle) and of tumour rim and core, as fractions of white matter's brightest.
 SIGNAL = {

@@ -1,0 +1,83 @@
+"""From the model's numbers to an answer, by the bundle's calibration; pure."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, pstdev
+
+from daemon.domain.finding import Answer, Estimate, Findings, Lesion, RiskClass, Uncertainty
+from daemon.domain.model_bundle import Calibration
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawNumbers:
+    """One number per MC pass, and the size-normalised entropy of the outline (0..1)."""
+
+    tumour_logits: Sequence[float]
+    risks: Sequence[float]
+    entropy_score: float
+    seed: int
+
+
+def decide(raw: RawNumbers, lesions: Sequence[Lesion], calibration: Calibration) -> Findings:
+    """Return the findings; lesions are part of them unless a tumour is not likely."""
+    probability = _estimate([_platt(logit, calibration) for logit in raw.tumour_logits])
+    risk = _estimate([r - calibration.risk_centre for r in raw.risks])
+    doubts = _doubts(probability, lesions, calibration)
+    answer = _answer(probability, doubts, calibration)
+    vague = _vague(raw, lesions, calibration)
+    return Findings(
+        answer=answer,
+        tumour_probability=probability,
+        survival_risk=risk,
+        risk_class=_risk_class(risk.mean, calibration.risk_cuts),
+        survival={
+            years: _estimate([alive ** math.exp(r - calibration.risk_centre) for r in raw.risks])
+            for years, alive in sorted(calibration.baseline_survival.items())
+        },
+        uncertainty=Uncertainty(score=raw.entropy_score, flag=bool(doubts or vague), reasons=(*doubts, *vague)),
+        lesions=() if answer is Answer.NOT_LIKELY else tuple(lesions),
+        passes=len(raw.tumour_logits),
+        seed=raw.seed,
+    )
+
+
+def _answer(probability: Estimate, doubts: tuple[str, ...], calibration: Calibration) -> Answer:
+    if doubts:
+        return Answer.UNCERTAIN
+    return Answer.LIKELY if probability.mean >= calibration.threshold else Answer.NOT_LIKELY
+
+
+def _doubts(probability: Estimate, lesions: Sequence[Lesion], calibration: Calibration) -> tuple[str, ...]:
+    """Return why neither yes nor no can be said."""
+    likely = probability.mean >= calibration.threshold
+    checks = {
+        "the tumour probability lies in the uncertain band": (
+            calibration.uncertain_low <= probability.mean < calibration.uncertain_high
+        ),
+        "the passes disagree on the tumour probability": probability.sd > calibration.probability_sd_limit,
+        "a tumour is likely but no region could be outlined": likely and not lesions,
+        "a region was outlined although a tumour is not likely": not likely and bool(lesions),
+    }
+    return tuple(reason for reason, holds in checks.items() if holds)
+
+
+def _vague(raw: RawNumbers, lesions: Sequence[Lesion], calibration: Calibration) -> tuple[str, ...]:
+    if lesions and raw.entropy_score > calibration.entropy_limit:
+        return ("the outline is uncertain",)
+    return ()
+
+
+def _platt(logit: float, calibration: Calibration) -> float:
+    """Return the calibrated probability (Platt 1999)."""
+    return 0.5 + 0.5 * math.tanh(0.5 * (calibration.platt_slope * logit + calibration.platt_intercept))
+
+
+def _estimate(values: Sequence[float]) -> Estimate:
+    return Estimate(mean=fmean(values), sd=pstdev(values))
+
+
+def _risk_class(risk: float, cuts: tuple[float, float]) -> RiskClass:
+    if risk < cuts[0]:
+        return RiskClass.LOW
+    return RiskClass.MODERATE if risk < cuts[1] else RiskClass.HIGH

@@ -1,0 +1,157 @@
+"""Header facts of a received file, read once; pixels are never touched."""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from daemon.domain.instance import AcquisitionFacts, Geometry, Instance
+from daemon.errors import RefusedError
+
+_KEYWORDS = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "PatientID",
+    "IssuerOfPatientID",
+    "Modality",
+    "ImageType",
+    "SeriesDescription",
+    "ProtocolName",
+    "BodyPartExamined",
+    "ScanningSequence",
+    "EchoTime",
+    "RepetitionTime",
+    "InversionTime",
+    "ContrastBolusAgent",
+    "Units",
+    "CorrectedImage",
+    "SeriesNumber",
+    "AcquisitionNumber",
+    "InstanceNumber",
+    "TemporalPositionIdentifier",
+    "ImagesInAcquisition",
+    "SamplesPerPixel",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+)
+_REQUIRED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What is known of a file besides its header: SHA-256, size in bytes, when it came, the key that hides patients."""
+
+    digest: str
+    size: int
+    received_at: datetime
+    patient_salt: bytes
+
+
+def read_facts(path: Path, stored: Stored) -> Instance:
+    """Return the facts of the DICOM file at `path`.
+
+    Raises:
+        RefusedError: it is no DICOM file, is cut off within its header, or lacks a UID.
+    """
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_KEYWORDS))
+        missing = [k for k in _REQUIRED if not header.get(k)]
+        instance = None if missing else _instance(header, str(header.file_meta.TransferSyntaxUID), stored)
+    except Exception as error:
+        # Whatever a malformed header makes the parser raise, the answer to the sender is the same.
+        raise RefusedError(f"the header cannot be parsed ({type(error).__name__})") from error
+    if instance is None:
+        raise RefusedError(f"{', '.join(missing)} absent: not a DICOM instance that can be kept apart")
+    return instance
+
+
+def _instance(header: Dataset, transfer_syntax: str, stored: Stored) -> Instance:
+    patient = f"{header.get('IssuerOfPatientID', '')}\x1f{header.get('PatientID', '')}"
+    return Instance(
+        sop_class_uid=str(header.SOPClassUID),
+        sop_instance_uid=str(header.SOPInstanceUID),
+        series_instance_uid=str(header.SeriesInstanceUID),
+        study_instance_uid=str(header.StudyInstanceUID),
+        transfer_syntax_uid=transfer_syntax,
+        frame_of_reference_uid=str(header.get("FrameOfReferenceUID") or ""),
+        patient_key=hmac.new(stored.patient_salt, patient.encode(), hashlib.sha256).hexdigest(),
+        digest=stored.digest,
+        size=stored.size,
+        rows=int(header.get("Rows") or 0),
+        columns=int(header.get("Columns") or 0),
+        frames=int(header.get("NumberOfFrames") or 1),
+        instance_number=_integer(header.get("InstanceNumber")),
+        geometry=_geometry(header),
+        acquisition=_acquisition(header),
+        received_at=stored.received_at,
+    )
+
+
+def _geometry(header: Dataset) -> Geometry | None:
+    position = _floats(header.get("ImagePositionPatient"), 3)
+    orientation = _floats(header.get("ImageOrientationPatient"), 6)
+    spacing = _floats(header.get("PixelSpacing"), 2)
+    if not (position and orientation and spacing):
+        return None
+    a, b, c, d, e, f = orientation
+    return Geometry(
+        position=(position[0], position[1], position[2]),
+        orientation=(a, b, c, d, e, f),
+        pixel_spacing=(spacing[0], spacing[1]),
+    )
+
+
+def _acquisition(header: Dataset) -> AcquisitionFacts:
+    return AcquisitionFacts(
+        modality=str(header.get("Modality") or ""),
+        image_type=_texts(header.get("ImageType")),
+        series_description=str(header.get("SeriesDescription") or ""),
+        protocol_name=str(header.get("ProtocolName") or ""),
+        body_part=str(header.get("BodyPartExamined") or ""),
+        scanning_sequence=_texts(header.get("ScanningSequence")),
+        echo_time=_number(header.get("EchoTime")),
+        repetition_time=_number(header.get("RepetitionTime")),
+        inversion_time=_number(header.get("InversionTime")),
+        contrast_agent=str(header.get("ContrastBolusAgent") or ""),
+        units=str(header.get("Units") or ""),
+        corrected_image=_texts(header.get("CorrectedImage")),
+        series_number=_integer(header.get("SeriesNumber")),
+        acquisition_number=_integer(header.get("AcquisitionNumber")),
+        temporal_position=_integer(header.get("TemporalPositionIdentifier")),
+        images_in_acquisition=_integer(header.get("ImagesInAcquisition")),
+        samples_per_pixel=int(header.get("SamplesPerPixel") or 1),
+    )
+
+
+def _texts(value: Any) -> tuple[str, ...]:  # noqa: ANN401 - a DICOM value is a text or a list of texts
+    if not value:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(str(v) for v in value)
+
+
+def _number(value: object) -> float | None:
+    return None if value in (None, "") else float(str(value))
+
+
+def _integer(value: object) -> int | None:
+    number = _number(value)
+    return None if number is None else int(number)
+
+
+def _floats(values: Sequence[object] | None, count: int) -> list[float] | None:
+    if values is None or len(values) != count:
+        return None
+    return [float(str(v)) for v in values]

@@ -1,0 +1,169 @@
+"""Reads a series into a volume, or says in coded words why it is none."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels.utils import iter_pixels
+
+from daemon.domain.reasons import Reason
+from daemon.errors import UnprocessableError
+from daemon.imaging.frames import Frame, frames_of, normal
+from daemon.imaging.volume import Grid, Vector, Volume
+
+MIN_SLICES = 3
+# Slices may stray this share of the median gap before one counts as missing.
+GAP_TOLERANCE = 0.1
+_COSINE_TOLERANCE = 1e-3
+_ACROSS_TOLERANCE_MM = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFrame:
+    """Where a slice of a volume came from; `frame_number` counts from 1, None in a single-frame instance."""
+
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+    frame_number: int | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SourceSeries:
+    """A series as a volume in modality units, with its origin.
+
+    `frames` and the volume's slices share one order: along row x column direction. `headers` holds one data set
+    without pixels per instance, in the order of first use.
+    """
+
+    volume: Volume
+    frames: tuple[SourceFrame, ...]
+    headers: tuple[Dataset, ...]
+
+    @property
+    def header(self) -> Dataset:
+        """Return the first slice's header, for attributes that the series shares."""
+        return self.headers[0]
+
+    def header_of(self, index: int) -> Dataset:
+        """Return the header of the instance that slice `index` came from."""
+        uid = self.frames[index].sop_instance_uid
+        return next(h for h in self.headers if h.SOPInstanceUID == uid)
+
+
+def read_series(paths: Sequence[Path]) -> SourceSeries:
+    """Read the instances of one series.
+
+    Raises:
+        UnprocessableError: the pixels cannot be decoded, or the frames are no single volume; the reason says which.
+    """
+    frames = [frame for path in paths for frame in frames_of(path, _header(path))]
+    ordered = _ordered(frames)
+    voxels = _voxels(ordered)
+    instances = list(dict.fromkeys(id(frame.header) for frame in ordered))
+    headers = {id(frame.header): frame.header for frame in ordered}
+    return SourceSeries(
+        volume=Volume(voxels=voxels, grid=_grid(ordered, voxels.shape)),
+        frames=tuple(
+            SourceFrame(
+                path=frame.path,
+                sop_class_uid=str(frame.header.SOPClassUID),
+                sop_instance_uid=str(frame.header.SOPInstanceUID),
+                frame_number=frame.index + 1 if frame.multiframe else None,
+            )
+            for frame in ordered
+        ),
+        headers=tuple(headers[key] for key in instances),
+    )
+
+
+def _header(path: Path) -> Dataset:
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, force=False)
+    except Exception as error:
+        # pydicom raises what its parsers raise; all of it means that the bytes are no DICOM.
+        raise UnprocessableError(Reason.UNREADABLE_PIXELS, f"an instance cannot be parsed ({error})") from error
+    if int(header.get("SamplesPerPixel") or 1) != 1:
+        raise UnprocessableError(Reason.COLOUR_PIXELS, f"instance {header.get('SOPInstanceUID')} holds colour pixels")
+    return header
+
+
+def _ordered(frames: Sequence[Frame]) -> list[Frame]:
+    if len(frames) < MIN_SLICES:
+        raise UnprocessableError(Reason.TOO_FEW_SLICES, f"{len(frames)} slices are no volume; at least {MIN_SLICES}")
+    first = frames[0]
+    if any(np.abs(f.orientation - first.orientation).max() > _COSINE_TOLERANCE for f in frames):
+        raise UnprocessableError(Reason.MIXED_ORIENTATIONS, "the slices do not share one orientation")
+    if len({(f.header.get("Rows"), f.header.get("Columns"), *np.round(f.spacing, 4)) for f in frames}) > 1:
+        raise UnprocessableError(Reason.INCONSISTENT_GEOMETRY, "rows, columns or pixel spacing differ between slices")
+    axis = normal(first.orientation)
+    ordered = sorted(frames, key=lambda f: float(axis @ f.position))
+    along = np.array([axis @ f.position for f in ordered])
+    across = np.array([f.position for f in ordered]) - along[:, None] * axis
+    gaps = np.diff(along)
+    if gaps.min() < max(float(np.median(gaps)), 0.1) * 0.05:
+        raise UnprocessableError(Reason.FOUR_D, "several slices lie at the same position: a 4D series")
+    _check_gaps(gaps)
+    # Slices of a sheared stack (gantry tilt) drift evenly sideways, which no rectangular grid can hold.
+    if np.abs(across - across[0]).max() > _ACROSS_TOLERANCE_MM + 0.01 * float(np.ptp(along)):
+        raise UnprocessableError(Reason.INCONSISTENT_GEOMETRY, "the slices drift sideways (gantry tilt?)")
+    return ordered
+
+
+def _check_gaps(gaps: NDArray[np.float64]) -> None:
+    usual = float(np.median(gaps))
+    wide = np.flatnonzero(np.abs(gaps - usual) > GAP_TOLERANCE * usual)
+    if wide.size:
+        at = int(wide[0])
+        raise UnprocessableError(
+            Reason.MISSING_SLICES,
+            f"between slice {at + 1} and {at + 2} the gap is {gaps[at]:.2f} mm where {usual:.2f} mm is usual",
+        )
+
+
+def _voxels(frames: Sequence[Frame]) -> NDArray[np.float32]:
+    header = frames[0].header
+    voxels = np.empty((len(frames), int(header.Rows), int(header.Columns)), dtype=np.float32)
+    for path, group in groupby(sorted(enumerate(frames), key=lambda p: (str(p[1].path), p[1].index)), _path):
+        members = list(group)
+        wanted = [frame.index for _, frame in members]
+        for (place, frame), pixels in zip(members, _decoded(path, wanted), strict=True):
+            if pixels.shape != voxels.shape[1:]:
+                raise UnprocessableError(
+                    Reason.UNREADABLE_PIXELS, f"decoded size {pixels.shape} is not what the header says"
+                )
+            voxels[place] = pixels * np.float32(frame.slope) + np.float32(frame.intercept)
+    return voxels
+
+
+def _path(pair: tuple[int, Frame]) -> Path:
+    return pair[1].path
+
+
+def _decoded(path: Path, indices: Sequence[int]) -> Iterator[NDArray[np.integer]]:
+    try:
+        yield from iter_pixels(path, indices=list(indices))
+    except Exception as error:
+        # Each plug-in raises its own kinds; all of them mean that these pixels cannot be had.
+        raise UnprocessableError(Reason.UNREADABLE_PIXELS, f"the pixel data cannot be decoded ({error})") from error
+
+
+def _grid(frames: Sequence[Frame], shape: tuple[int, ...]) -> Grid:
+    first, last = frames[0], frames[-1]
+    step = (last.position - first.position) / (len(frames) - 1)
+    length = float(np.linalg.norm(step))
+    return Grid(
+        size=(shape[0], shape[1], shape[2]),
+        spacing=(length, float(first.spacing[0]), float(first.spacing[1])),
+        origin=_vector(first.position),
+        axes=(_vector(normal(first.orientation)), _vector(first.orientation[3:]), _vector(first.orientation[:3])),
+    )
+
+
+def _vector(values: NDArray[np.float64]) -> Vector:
+    return float(values[0]), float(values[1]), float(values[2])

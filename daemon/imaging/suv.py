@@ -1,0 +1,150 @@
+"""SUVbw: from what the scanner stores to g/ml.
+
+After the vendor-neutral pseudo-code of QIBA (Kinahan et al.) as `calculate-suv` implements it: PS3.3 C.8.9.1 Units,
+decay to the series or administration time, GE and Philips private attributes.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from daemon.domain.reasons import Reason
+from daemon.errors import UnprocessableError
+
+_PHILIPS_SUV = (0x7053, 0x1000)
+_PHILIPS_CONCENTRATION = (0x7053, 0x1009)
+_GE_POST_INJECTION = (0x0009, 0x100D)
+# Injection at 23:50 and a scan at 00:40 differ by a date that only times do not carry.
+_DAY = timedelta(days=1)
+
+
+def suv_factors(headers: Sequence[Dataset]) -> NDArray[np.float64]:
+    """Return what to multiply each instance's rescaled values with to get SUVbw in g/ml, shape (n,).
+
+    Raises:
+        UnprocessableError: weight, dose, half-life, a time or a vendor factor is missing, or the units are unknown.
+    """
+    units = str(headers[0].get("Units", ""))
+    if units == "GML":
+        return np.ones(len(headers))
+    if units == "CNTS":
+        return np.array([_counts_factor(header, headers) for header in headers])
+    if units == "BQML":
+        return np.array([_concentration_factor(header, headers) for header in headers])
+    raise UnprocessableError(Reason.NO_SUV, f"PET units {units or 'absent'} have no way to SUV; BQML, CNTS or GML do")
+
+
+def _counts_factor(header: Dataset, headers: Sequence[Dataset]) -> float:
+    suv = _private(header, _PHILIPS_SUV)
+    if suv:
+        return suv
+    concentration = _private(header, _PHILIPS_CONCENTRATION)
+    if concentration:
+        return concentration * _concentration_factor(header, headers)
+    raise UnprocessableError(Reason.NO_SUV, "PET in counts without Philips' SUV or concentration scale factor")
+
+
+def _concentration_factor(header: Dataset, headers: Sequence[Dataset]) -> float:
+    weight = _positive(header, header, "PatientWeight")
+    drug = (header.get("RadiopharmaceuticalInformationSequence") or [Dataset()])[0]
+    dose = _positive(header, drug, "RadionuclideTotalDose")
+    half_life = _positive(header, drug, "RadionuclideHalfLife")
+    decay = str(header.get("DecayCorrection", ""))
+    if decay == "ADMIN":
+        elapsed = 0.0
+    elif decay == "START":
+        elapsed = _elapsed(header, headers, drug, half_life)
+    else:
+        raise UnprocessableError(Reason.NO_SUV, f"decay correction {decay or 'absent'}: START or ADMIN is needed")
+    return weight * 1000 / (dose * 0.5 ** (elapsed / half_life))
+
+
+def _elapsed(header: Dataset, headers: Sequence[Dataset], drug: Dataset, half_life: float) -> float:
+    """Return seconds from injection to the time that the stored activity is corrected to."""
+    scan = _scan_time(header, headers, half_life)
+    injected = _injection(drug, scan)
+    seconds = (scan - injected).total_seconds()
+    if not 0 <= seconds < _DAY.total_seconds():
+        raise UnprocessableError(Reason.NO_SUV, f"the scan lies {seconds:.0f} s after injection: times contradict")
+    return seconds
+
+
+def _scan_time(header: Dataset, headers: Sequence[Dataset], half_life: float) -> datetime:
+    series = _moment(header, "SeriesDate", "SeriesTime")
+    acquisitions = [t for t in (_moment(h, "AcquisitionDate", "AcquisitionTime") for h in headers) if t]
+    earliest = min(acquisitions) if acquisitions else None
+    # A series time that was overwritten by post-processing lies after the first acquisition; ours must not.
+    if series and earliest and series <= earliest:
+        return series
+    maker = _private_moment(header, _GE_POST_INJECTION)
+    if maker:
+        return maker
+    own = _moment(header, "AcquisitionDate", "AcquisitionTime")
+    reference, duration = header.get("FrameReferenceTime"), header.get("ActualFrameDuration")
+    if own and reference and duration and float(reference) > 0 and float(duration) > 0:
+        constant = np.log(2) / half_life
+        fraction = constant * float(duration) / 1000
+        average = float(np.log(fraction / (1 - np.exp(-fraction))) / constant)
+        return own + timedelta(seconds=average - float(reference) / 1000)
+    if earliest:
+        return earliest
+    if series:
+        return series
+    raise UnprocessableError(Reason.NO_SUV, "neither series nor acquisition date and time are given")
+
+
+def _injection(drug: Dataset, scan: datetime) -> datetime:
+    whole = str(drug.get("RadiopharmaceuticalStartDateTime") or "")
+    if len(whole) >= len("YYYYMMDDHHMM"):
+        return _parse(whole[:8], whole[8:])
+    clock = str(drug.get("RadiopharmaceuticalStartTime") or "")
+    if not clock:
+        raise UnprocessableError(Reason.NO_SUV, "the time of injection is absent")
+    moment = _parse(scan.strftime("%Y%m%d"), clock)
+    return moment - _DAY if moment > scan else moment
+
+
+def _moment(header: Dataset, date: str, time: str) -> datetime | None:
+    day, clock = str(header.get(date) or ""), str(header.get(time) or "")
+    return _parse(day, clock) if day and clock else None
+
+
+def _parse(day: str, clock: str) -> datetime:
+    digits, _, fraction = clock.partition("+")[0].partition("-")[0].partition(".")
+    try:
+        # Scanner times carry no zone; only differences between them are used.
+        whole = datetime.strptime(day[:8] + digits.ljust(6, "0")[:6], "%Y%m%d%H%M%S")  # noqa: DTZ007
+    except ValueError as error:
+        raise UnprocessableError(Reason.NO_SUV, "a date or time of the PET is malformed") from error
+    return whole + timedelta(seconds=float(f"0.{fraction}" if fraction.isdigit() else 0))
+
+
+def _private(header: Dataset, tag: tuple[int, int]) -> float | None:
+    if tag not in header:
+        return None
+    value = header[tag].value
+    try:
+        number = float(value.decode().strip("\0 ") if isinstance(value, bytes) else value)
+    except (TypeError, ValueError):
+        return None
+    return number if number > 0 else None
+
+
+def _private_moment(header: Dataset, tag: tuple[int, int]) -> datetime | None:
+    if tag not in header:
+        return None
+    value = header[tag].value
+    text = value.decode(errors="replace").strip("\0 ") if isinstance(value, bytes) else str(value)
+    return _parse(text[:8], text[8:]) if len(text) >= len("YYYYMMDDHHMMSS") else None
+
+
+def _positive(header: Dataset, place: Dataset, keyword: str) -> float:
+    value = place.get(keyword)
+    if value is None or not float(value) > 0:
+        raise UnprocessableError(
+            Reason.NO_SUV, f"PET instance {header.get('SOPInstanceUID', '')} has no {keyword}, so no SUV can be had"
+        )
+    return float(value)

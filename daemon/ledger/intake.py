@@ -1,0 +1,131 @@
+"""Instances into the ledger, with group commit: who waits together is committed together."""
+
+import queue
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine, select, update
+from sqlalchemy.orm import Session
+
+from daemon.domain.instance import Instance
+from daemon.domain.reception import Verdict
+from daemon.ledger.engine import writing
+from daemon.ledger.rows import instance_json
+from daemon.ledger.tables import AssociationRow, InstanceRow, StudyRow
+
+BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arrival:
+    instance: Instance
+    association: str
+    done: "Future[Verdict]"
+
+
+class Intake:
+    """Records arrivals; `record` returns only when the row is durable."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._arrivals: queue.SimpleQueue[_Arrival | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+        self._thread.start()
+
+    def record(self, instance: Instance, association: str) -> Verdict:
+        """Record one instance: STORED, DUPLICATE (equal bytes) or CONFLICT (other bytes, kept beside).
+
+        Raises:
+            SQLAlchemyError: the transaction failed; nothing was recorded.
+        """
+        done: Future[Verdict] = Future()
+        self._arrivals.put(_Arrival(instance=instance, association=association, done=done))
+        return done.result()
+
+    def close(self) -> None:
+        """Finish what waits and stop."""
+        self._arrivals.put(None)
+        self._thread.join()
+
+    def opened(self, association: str, calling_ae: str, at: datetime) -> None:
+        """Note that an association began."""
+        with writing(self._engine) as session:
+            session.add(AssociationRow(id=association, calling_ae=calling_ae, opened_at=at))
+
+    def closed(self, association: str, at: datetime) -> None:
+        """Note that an association ended."""
+        with writing(self._engine) as session:
+            session.execute(update(AssociationRow).where(AssociationRow.id == association).values(closed_at=at))
+
+    def close_all(self, at: datetime) -> None:
+        """End every association that stands open: a listener that starts has none."""
+        with writing(self._engine) as session:
+            session.execute(update(AssociationRow).where(AssociationRow.closed_at.is_(None)).values(closed_at=at))
+
+    def _run(self) -> None:
+        while (first := self._arrivals.get()) is not None:
+            batch, last = [first], False
+            while len(batch) < BATCH and not self._arrivals.empty():
+                arrival = self._arrivals.get()
+                if arrival is None:
+                    last = True
+                    break
+                batch.append(arrival)
+            self._commit(batch)
+            if last:
+                return
+
+    def _commit(self, batch: list[_Arrival]) -> None:
+        try:
+            with writing(self._engine) as session:
+                verdicts = [_insert(session, arrival) for arrival in batch]
+        except Exception as error:  # noqa: BLE001 - the edge of the loop: every waiter learns why
+            for arrival in batch:
+                arrival.done.set_exception(error)
+            return
+        for arrival, verdict in zip(batch, verdicts, strict=True):
+            arrival.done.set_result(verdict)
+
+
+def _insert(session: Session, arrival: _Arrival) -> Verdict:
+    instance = arrival.instance
+    known = session.scalars(
+        select(InstanceRow.digest).where(InstanceRow.sop_instance_uid == instance.sop_instance_uid)
+    ).all()
+    if instance.digest in known:
+        return Verdict.DUPLICATE
+    session.add(
+        InstanceRow(
+            sop_instance_uid=instance.sop_instance_uid,
+            digest=instance.digest,
+            study_uid=instance.study_instance_uid,
+            series_uid=instance.series_instance_uid,
+            size=instance.size,
+            conflict=bool(known),
+            association=arrival.association,
+            received_at=instance.received_at,
+            facts=instance_json(instance),
+        )
+    )
+    _touch(session, instance, counts=not known)
+    session.flush()
+    return Verdict.CONFLICT if known else Verdict.STORED
+
+
+def _touch(session: Session, instance: Instance, *, counts: bool) -> None:
+    study = session.get(StudyRow, instance.study_instance_uid)
+    if study is None:
+        study = StudyRow(
+            uid=instance.study_instance_uid,
+            first_at=instance.received_at,
+            last_at=instance.received_at,
+            instances=0,
+            dirty=True,
+        )
+        session.add(study)
+    study.last_at = max(study.last_at, instance.received_at)
+    if counts:
+        study.instances += 1
+        study.dirty = True

@@ -1,0 +1,214 @@
+"""What administrators ask the ledger; read only."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
+
+from daemon.ledger.engine import reading
+from daemon.ledger.tables import DeliveryRow, InstanceRow, JobRow, OutputRow, StudyRow, TransitionRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyView:
+    """A study in a list."""
+
+    study_instance_uid: str
+    instances: int
+    conflicts: int
+    last_at: datetime
+    verdict: str
+    evidence: str
+    refusal: str
+    jobs: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobView:
+    """A job, with its findings as they were committed."""
+
+    id: int
+    study_instance_uid: str
+    bundle: str
+    version: str
+    state: str
+    reason: str
+    detail: str
+    attempts: int
+    created_at: datetime
+    finished_at: datetime | None
+    supersedes: int | None
+    findings: dict[str, Any]
+    seconds: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputView:
+    """An output and where it went."""
+
+    id: int
+    job_id: int
+    kind: str
+    sop_instance_uid: str
+    digest: str
+    size: int
+    deliveries: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryView:
+    """A delivery."""
+
+    id: int
+    output_id: int
+    kind: str
+    destination: str
+    state: str
+    attempts: int
+    due_at: datetime
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """A line of the audit table."""
+
+    at: datetime
+    subject: str
+    subject_id: int
+    old: str
+    new: str
+    detail: str
+
+
+class Queries:
+    """Reads the ledger for people."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many instances, studies, jobs by state and deliveries by state there are."""
+        with reading(self._engine) as session:
+            return {
+                "instances": {"stored": session.scalar(select(func.count()).select_from(InstanceRow)) or 0},
+                "studies": {"known": session.scalar(select(func.count()).select_from(StudyRow)) or 0},
+                "jobs": _by_state(session, JobRow),
+                "deliveries": _by_state(session, DeliveryRow),
+            }
+
+    def studies(self, limit: int = 100) -> list[StudyView]:
+        """Return the newest studies first."""
+        with reading(self._engine) as session:
+            rows = session.scalars(select(StudyRow).order_by(StudyRow.last_at.desc()).limit(limit)).all()
+            return [_study(session, row) for row in rows]
+
+    def study(self, uid: str) -> StudyView | None:
+        """Return one study."""
+        with reading(self._engine) as session:
+            row = session.get(StudyRow, uid)
+            return None if row is None else _study(session, row)
+
+    def jobs(self, *, study: str | None = None, state: str | None = None, limit: int = 100) -> list[JobView]:
+        """Return the newest jobs first."""
+        query = select(JobRow).order_by(JobRow.id.desc()).limit(limit)
+        query = query.where(JobRow.study_uid == study) if study else query
+        query = query.where(JobRow.state == state) if state else query
+        with reading(self._engine) as session:
+            return [_job(row) for row in session.scalars(query).all()]
+
+    def job(self, job_id: int) -> JobView | None:
+        """Return one job."""
+        with reading(self._engine) as session:
+            row = session.get(JobRow, job_id)
+            return None if row is None else _job(row)
+
+    def outputs(self, *, job: int | None = None, limit: int = 100) -> list[OutputView]:
+        """Return the newest outputs first."""
+        query = select(OutputRow).order_by(OutputRow.id.desc()).limit(limit)
+        query = query.where(OutputRow.job_id == job) if job else query
+        with reading(self._engine) as session:
+            return [_output(session, row) for row in session.scalars(query).all()]
+
+    def deliveries(self, *, state: str | None = None, limit: int = 100) -> list[DeliveryView]:
+        """Return the newest deliveries first."""
+        query = select(DeliveryRow, OutputRow.kind).join(OutputRow, OutputRow.id == DeliveryRow.output_id)
+        query = query.order_by(DeliveryRow.id.desc()).limit(limit)
+        query = query.where(DeliveryRow.state == state) if state else query
+        with reading(self._engine) as session:
+            return [
+                DeliveryView(
+                    id=row.id,
+                    output_id=row.output_id,
+                    kind=kind,
+                    destination=row.destination,
+                    state=row.state,
+                    attempts=row.attempts,
+                    due_at=row.due_at,
+                    detail=row.detail,
+                )
+                for row, kind in session.execute(query).all()
+            ]
+
+    def events(self, job_id: int) -> list[Event]:
+        """Return a job's transitions in order."""
+        query = select(TransitionRow).where(TransitionRow.subject == "job", TransitionRow.subject_id == job_id)
+        with reading(self._engine) as session:
+            rows = session.scalars(query.order_by(TransitionRow.id)).all()
+            return [
+                Event(at=r.at, subject=r.subject, subject_id=r.subject_id, old=r.old, new=r.new, detail=r.detail)
+                for r in rows
+            ]
+
+
+def _by_state(session: Session, table: type[JobRow] | type[DeliveryRow]) -> dict[str, int]:
+    rows = session.execute(select(table.state, func.count()).group_by(table.state)).all()
+    return {str(state): int(count) for state, count in rows}
+
+
+def _study(session: Session, row: StudyRow) -> StudyView:
+    conflicts = select(func.count()).select_from(InstanceRow).where(InstanceRow.study_uid == row.uid)
+    jobs = session.scalars(select(JobRow).where(JobRow.study_uid == row.uid).order_by(JobRow.id)).all()
+    return StudyView(
+        study_instance_uid=row.uid,
+        instances=row.instances,
+        conflicts=session.scalar(conflicts.where(InstanceRow.conflict)) or 0,
+        last_at=row.last_at,
+        verdict=row.verdict,
+        evidence=row.evidence,
+        refusal=row.refusal,
+        jobs=tuple(f"{job.id} {job.bundle} {job.state}" for job in jobs),
+    )
+
+
+def _job(row: JobRow) -> JobView:
+    return JobView(
+        id=row.id,
+        study_instance_uid=row.study_uid,
+        bundle=row.bundle,
+        version=row.bundle_version,
+        state=row.state,
+        reason=row.reason,
+        detail=row.detail,
+        attempts=row.attempts,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        supersedes=row.supersedes,
+        findings=row.findings,
+        seconds=row.seconds,
+    )
+
+
+def _output(session: Session, row: OutputRow) -> OutputView:
+    deliveries = session.scalars(select(DeliveryRow).where(DeliveryRow.output_id == row.id)).all()
+    return OutputView(
+        id=row.id,
+        job_id=row.job_id,
+        kind=row.kind,
+        sop_instance_uid=row.sop_instance_uid,
+        digest=row.digest,
+        size=row.size,
+        deliveries=tuple(f"{d.destination} {d.state}" for d in deliveries),
+    )

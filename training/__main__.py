@@ -1,0 +1,32 @@
+"""`python -m training run CONFIG`: from settings to a sealed bundle."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from training.run import run
+from training.settings import load
+
+app = typer.Typer(help="Makes the model bundles that overread runs.", no_args_is_help=True)
+
+
+@app.callback()
+def main() -> None:
+    """Makes the model bundles that overread runs."""
+
+
+@app.command("run")
+def run_command(
+    config: Annotated[Path, typer.Argument(help="Settings of the run, such as training/configs/brain-mri.toml.")],
+    models: Annotated[Path, typer.Option(help="Where the sealed bundle goes.")] = Path("models"),
+) -> None:
+    """Make samples, train through all stages, export INT8, calibrate, measure and seal."""
+    folder = run(load(config), models)
+    console = Console()
+    console.print((folder / "card.md").read_text(encoding="utf-8"))
+    console.print(f"[green]sealed {folder}")
+
+
+app()
