@@ -4,6 +4,7 @@ A command set is Implicit VR Little Endian with group 0000 only. pydicom takes a
 request and its response, which is half of what a C-STORE of a CT slice may cost; this takes microseconds.
 """
 
+import re
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -20,6 +21,15 @@ _NO_DATA_SET = 0x0101
 _SOP_CLASS, _REQUESTED_SOP_CLASS = 0x0002, 0x0003
 _FIELD, _MESSAGE, _RESPONDED_TO, _DATA_SET = 0x0100, 0x0110, 0x0120, 0x0800
 _STATUS, _COMMENT, _INSTANCE, _REQUESTED_INSTANCE, _EVENT = 0x0900, 0x0902, 0x1000, 0x1001, 0x1002
+
+
+_UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)*")
+_UID_LENGTH = 64
+
+
+def is_uid(text: str) -> bool:
+    """Tell whether `text` has the form of a UID (PS3.5 9.1): a UID may become a file name."""
+    return len(text) <= _UID_LENGTH and _UID_FORM.fullmatch(text) is not None
 
 
 class CommandField(IntEnum):
@@ -64,7 +74,10 @@ class Command:
 
 
 def respond(command: Command, status: Status) -> bytes:
-    """Return the encoded response to `command`: no data set, UIDs and event type echoed (PS3.7 9.3, 10.3)."""
+    """Return the encoded response to `command`: no data set, UIDs and event type echoed (PS3.7 9.3, 10.3).
+
+    What is no UID is not echoed: some peers choke on their own.
+    """
     elements = [
         (_SOP_CLASS, _even(command.sop_class_uid.encode("ascii"), b"\0")),
         (_FIELD, _SHORT.pack(command.field | _RESPONSE)),
@@ -74,7 +87,7 @@ def respond(command: Command, status: Status) -> bytes:
     ]
     if status.comment:
         elements.append((_COMMENT, _even(status.comment[:COMMENT_LENGTH].encode("ascii", "replace"), b" ")))
-    if command.sop_instance_uid:
+    if is_uid(command.sop_instance_uid):
         elements.append((_INSTANCE, _even(command.sop_instance_uid.encode("ascii"), b"\0")))
     if command.field == CommandField.N_EVENT_REPORT:
         elements.append((_EVENT, _SHORT.pack(command.event_type)))

@@ -1,12 +1,11 @@
 """One association's messages: PDV fragments in, bytes to the reception, command responses out."""
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from daemon.dimse.command import Command, CommandField, respond
+from daemon.dimse.command import Command, CommandField, is_uid, respond
 from daemon.dimse.contexts import STORAGE_COMMITMENT
 from daemon.dimse.part10 import head
 from daemon.dimse.ports import CommitmentHandler, Incoming, Reception
@@ -29,8 +28,6 @@ LOGGER = logging.getLogger(__name__)
 
 _COMMAND, _LAST = 0x01, 0x02
 _MOST_COMMAND_BYTES = 1 << 16
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-_UID_LENGTH = 64
 _REPORT = (CommandField.N_EVENT_REPORT, STORAGE_COMMITMENT)
 
 
@@ -216,7 +213,7 @@ class Conversation:
 
     def _store(self, command: Command, context: Accepted) -> _Sink:
         uid = command.sop_instance_uid
-        if len(uid) > _UID_LENGTH or not _UID.fullmatch(uid):
+        if not is_uid(uid):
             return _Refuse(Status(code=INVALID_OBJECT_INSTANCE, comment="Not a valid SOP Instance UID"))
         announced = Announced(
             sop_class_uid=command.sop_class_uid,

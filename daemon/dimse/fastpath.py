@@ -24,8 +24,9 @@ from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu_primitives import A_ASSOCIATE
-from pynetdicom.transport import AddressInformation, AssociationSocket
+from pynetdicom.transport import AddressInformation
 
+from daemon.dimse.sockets import MendedSocket
 from daemon.errors import RefusedError
 
 LOGGER = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class Handler(Protocol):
         ...
 
 
-class FastSocket(AssociationSocket):
+class FastSocket(MendedSocket):
     """A blocking socket that fills whole buffers and raises TimeoutError when nothing comes."""
 
     def __init__(self, association: Association, connection: socket.socket) -> None:

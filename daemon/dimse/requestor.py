@@ -1,7 +1,6 @@
 """Associations that we ask for: opened, tuned, released; every failure becomes a RetryableError that says why."""
 
 import logging
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +10,11 @@ from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AddressInformation
 
 from daemon.dimse.contexts import VERIFICATION, requested_contexts
 from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from daemon.dimse.sockets import MendedSocket
 from daemon.domain.delivery import Destination
 from daemon.errors import RefusedError, RetryableError
 
@@ -38,6 +39,15 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+class RequestingEntity(ApplicationEntity):
+    """An application entity whose associations use `MendedSocket`."""
+
+    def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: None) -> MendedSocket:
+        created = MendedSocket(assoc, address=address)
+        created.tls_args = tls_args
+        return created
 
 
 class NotOfferedError(RefusedError):
@@ -113,7 +123,7 @@ def _establish(
             contexts=list(contexts),
             ae_title=destination.ae_title,
             max_pdu=limits.max_pdu,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay), *handlers],
+            evt_handlers=list(handlers),
         )
     except OSError as error:
         raise RetryableError(f"{_named(destination)}: {error}; check host and port") from error
@@ -125,8 +135,8 @@ def _establish(
     raise RetryableError(f"{_named(destination)}: {_why(established, calling_ae, destination)}")
 
 
-def _entity(calling_ae: str, limits: Limits) -> ApplicationEntity:
-    entity = ApplicationEntity(ae_title=calling_ae)
+def _entity(calling_ae: str, limits: Limits) -> RequestingEntity:
+    entity = RequestingEntity(ae_title=calling_ae)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.connection_timeout = limits.connect_seconds
@@ -134,11 +144,6 @@ def _entity(calling_ae: str, limits: Limits) -> ApplicationEntity:
     entity.dimse_timeout = limits.answer_seconds
     entity.network_timeout = limits.answer_seconds
     return entity
-
-
-def _no_delay(event: evt.Event) -> None:
-    """Send at once: with Nagle's algorithm and delayed ACK each object takes 40 ms longer."""
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _keep_identifiers_out_of_the_log() -> None:
