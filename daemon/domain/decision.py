@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
 
-from daemon.domain.finding import Answer, Estimate, Findings, Lesion, RiskClass, Uncertainty
+from daemon.domain.finding import Answer, Doubt, Estimate, Findings, Lesion, RiskClass, Uncertainty
 from daemon.domain.model_bundle import Calibration
 
 
@@ -35,36 +35,34 @@ def decide(raw: RawNumbers, lesions: Sequence[Lesion], calibration: Calibration)
             years: _estimate([alive ** math.exp(r - calibration.risk_centre) for r in raw.risks])
             for years, alive in sorted(calibration.baseline_survival.items())
         },
-        uncertainty=Uncertainty(score=raw.entropy_score, flag=bool(doubts or vague), reasons=(*doubts, *vague)),
+        uncertainty=Uncertainty(score=raw.entropy_score, flag=bool(doubts or vague), doubts=(*doubts, *vague)),
         lesions=() if answer is Answer.NOT_LIKELY else tuple(lesions),
         passes=len(raw.tumour_logits),
         seed=raw.seed,
     )
 
 
-def _answer(probability: Estimate, doubts: tuple[str, ...], calibration: Calibration) -> Answer:
+def _answer(probability: Estimate, doubts: tuple[Doubt, ...], calibration: Calibration) -> Answer:
     if doubts:
         return Answer.UNCERTAIN
     return Answer.LIKELY if probability.mean >= calibration.threshold else Answer.NOT_LIKELY
 
 
-def _doubts(probability: Estimate, lesions: Sequence[Lesion], calibration: Calibration) -> tuple[str, ...]:
+def _doubts(probability: Estimate, lesions: Sequence[Lesion], calibration: Calibration) -> tuple[Doubt, ...]:
     """Return why neither yes nor no can be said."""
     likely = probability.mean >= calibration.threshold
     checks = {
-        "the tumour probability lies in the uncertain band": (
-            calibration.uncertain_low <= probability.mean < calibration.uncertain_high
-        ),
-        "the passes disagree on the tumour probability": probability.sd > calibration.probability_sd_limit,
-        "a tumour is likely but no region could be outlined": likely and not lesions,
-        "a region was outlined although a tumour is not likely": not likely and bool(lesions),
+        Doubt.BAND: (calibration.uncertain_low <= probability.mean < calibration.uncertain_high),
+        Doubt.DISAGREEMENT: probability.sd > calibration.probability_sd_limit,
+        Doubt.NO_OUTLINE: likely and not lesions,
+        Doubt.STRAY_OUTLINE: not likely and bool(lesions),
     }
-    return tuple(reason for reason, holds in checks.items() if holds)
+    return tuple(doubt for doubt, holds in checks.items() if holds)
 
 
-def _vague(raw: RawNumbers, lesions: Sequence[Lesion], calibration: Calibration) -> tuple[str, ...]:
+def _vague(raw: RawNumbers, lesions: Sequence[Lesion], calibration: Calibration) -> tuple[Doubt, ...]:
     if lesions and raw.entropy_score > calibration.entropy_limit:
-        return ("the outline is uncertain",)
+        return (Doubt.VAGUE_OUTLINE,)
     return ()
 
 

@@ -21,6 +21,27 @@ class Answer(StrEnum):
     NOT_PROCESSED = "not-processed"
 
 
+class Doubt(StrEnum):
+    """Why a person should look: a closed list; the value is the code, `sentence` what is read."""
+
+    BAND = "BAND"
+    DISAGREEMENT = "DISAGREEMENT"
+    NO_OUTLINE = "NO-OUTLINE"
+    STRAY_OUTLINE = "STRAY-OUTLINE"
+    VAGUE_OUTLINE = "VAGUE-OUTLINE"
+
+    @property
+    def sentence(self) -> str:
+        """Return the doubt in plain words."""
+        return {
+            Doubt.BAND: "the tumour probability lies in the uncertain band",
+            Doubt.DISAGREEMENT: "the passes disagree on the tumour probability",
+            Doubt.NO_OUTLINE: "a tumour is likely but no region could be outlined",
+            Doubt.STRAY_OUTLINE: "a region was outlined although a tumour is not likely",
+            Doubt.VAGUE_OUTLINE: "the outline is uncertain",
+        }[self]
+
+
 class RiskClass(StrEnum):
     """Survival risk in thirds of the training cohort."""
 
@@ -67,13 +88,12 @@ class Lesion:
 class Uncertainty:
     """How unsure the model is.
 
-    `score` in 0..1 is the size-normalised predictive entropy of the outline; `flag` asks for review, `reasons`
-    says why in plain words.
+    `score` in 0..1 is the size-normalised predictive entropy of the outline; `flag` asks for review, `doubts` say why.
     """
 
     score: float
     flag: bool
-    reasons: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

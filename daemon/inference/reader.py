@@ -1,33 +1,21 @@
 """The whole of reading: source series to findings, outline and uncertainty maps on the source grid."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from daemon.domain.decision import RawNumbers, decide
-from daemon.domain.finding import Findings
+from daemon.domain.model_bundle import BundleRef, InstalledBundle
+from daemon.domain.reasons import Reason
+from daemon.errors import UnprocessableError
 from daemon.imaging.lesions import Maps, measure
+from daemon.imaging.reading import Reading
 from daemon.imaging.steps import prepare, to_grid
 from daemon.imaging.volume import Volume
+from daemon.inference.bundle import Bundle
 from daemon.inference.mc_dropout import Inference, infer
 from daemon.inference.session import Model
-
-Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Reading:
-    """Findings, and maps on the grid of the reference volume (MR, or PET); `labels` 1..K are the lesions."""
-
-    findings: Findings
-    labels: NDArray[np.uint8]
-    probability: Array
-    sd: Array
-    entropy: Array
-    seconds: Mapping[str, float]
 
 
 def read_study(volumes: Mapping[str, Volume], model: Model, key: str, passes: int | None = None) -> Reading:
@@ -74,3 +62,30 @@ def numbers(raw: Inference, mask_threshold: float) -> RawNumbers:
     outlined = int((raw.probability >= mask_threshold).sum())
     score = float(raw.entropy.sum()) / (np.log(2) * outlined) if outlined else 0.0
     return RawNumbers(tumour_logits=raw.tumour_logits, risks=raw.risks, entropy_score=min(score, 1.0), seed=raw.seed)
+
+
+class BundleReader:
+    """Reads with installed bundles; a bundle's graphs are loaded when first needed and stay."""
+
+    def __init__(self, bundles: Sequence[Bundle], *, threads: int, passes: int | None = None) -> None:
+        self._bundles = {bundle.ref: bundle for bundle in bundles}
+        self._models: dict[BundleRef, Model] = {}
+        self._threads = threads
+        self._passes = passes
+
+    def bundles(self) -> tuple[InstalledBundle, ...]:
+        """Return what can be read with."""
+        return tuple(InstalledBundle(ref=ref, manifest=b.manifest) for ref, b in self._bundles.items())
+
+    def read(self, ref: BundleRef, volumes: Mapping[str, Volume], study_uid: str) -> Reading:
+        """Read `volumes` with the bundle `ref`; the same study and bundle give the same answer.
+
+        Raises:
+            UnprocessableError: that bundle is not installed (any more).
+        """
+        if ref not in self._bundles:
+            raise UnprocessableError(
+                Reason.MODEL, f"bundle {ref.name} {ref.version} is not installed; install it and retry the job"
+            )
+        model = self._models.get(ref) or self._models.setdefault(ref, Model(self._bundles[ref], threads=self._threads))
+        return read_study(volumes, model, f"{study_uid} {ref.digest}", self._passes)

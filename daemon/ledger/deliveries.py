@@ -1,44 +1,16 @@
 """Deliveries: what is due, what was sent, what is confirmed; and destinations."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
 
 from daemon.domain.delivery import TRANSITIONS, DeliveryState, Destination
+from daemon.domain.work import Change, DueDelivery
 from daemon.ledger.engine import reading, writing
 from daemon.ledger.rows import IllegalTransitionError, note
 from daemon.ledger.tables import DeliveryRow, DestinationRow, JobRow, OutputRow
-
-
-@dataclass(frozen=True, kw_only=True)
-class DueDelivery:
-    """One output that waits for its destination, or for its destination's word."""
-
-    id: int
-    destination: str
-    attempts: int
-    created_at: datetime
-    sent_at: datetime | None
-    transaction_uid: str
-    digest: str
-    sop_class_uid: str
-    sop_instance_uid: str
-    series_instance_uid: str
-    study_instance_uid: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """A delivery's next state; `due_at` when it is looked at again."""
-
-    id: int
-    state: DeliveryState
-    due_at: datetime
-    detail: str
-    transaction_uid: str = ""
 
 
 class Deliveries:

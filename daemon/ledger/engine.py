@@ -34,9 +34,9 @@ def connect(url: str) -> Engine:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Session]:
     """Yield a session in one write transaction, committed at the end, rolled back on any error."""
-    with engine.connect().execution_options(write=True) as connection, Session(connection) as session:
-        with session.begin():
-            yield session
+    connection = engine.connect().execution_options(write=True)
+    with connection, Session(connection) as session, session.begin():
+        yield session
 
 
 @contextmanager

@@ -1,43 +1,20 @@
 """Studies to jobs, jobs under lease, results in one transaction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Engine, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from daemon.domain.assembly import Completeness, Refusal, StudyFacts
-from daemon.domain.finding import Findings
 from daemon.domain.job import JobInput, JobState, Lease, job_key, may_move
 from daemon.domain.model_bundle import BundleRef
-from daemon.domain.output import Output
+from daemon.domain.output import OutputKind
+from daemon.domain.references import Reference
+from daemon.domain.work import Claimed, Result
 from daemon.ledger.engine import reading, writing
 from daemon.ledger.rows import IllegalTransitionError, findings_json, instance_of, note
 from daemon.ledger.tables import AssociationRow, DeliveryRow, InstanceRow, JobRow, OutputRow, StudyRow
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claimed:
-    """A job in a worker's hands."""
-
-    lease: Lease
-    key: str
-    input: JobInput
-    bundle: BundleRef
-    created_at: datetime
-    attempts: int
-    predecessors: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a finished job leaves; `destinations` are names that each output goes to."""
-
-    findings: Findings | None
-    outputs: tuple[Output, ...]
-    destinations: tuple[str, ...]
-    seconds: dict[str, float]
 
 
 class Jobs:
@@ -233,8 +210,8 @@ def _held(session: Session, lease: Lease) -> JobRow | None:
 
 
 def _claimed(session: Session, job: JobRow) -> Claimed:
-    predecessors = session.scalars(
-        select(OutputRow.sop_instance_uid).where(OutputRow.job_id == job.supersedes, OutputRow.kind == "SR")
+    reports = session.scalars(
+        select(OutputRow).where(OutputRow.job_id == job.supersedes, OutputRow.kind == OutputKind.REPORT.value)
     ).all()
     until = job.lease_until
     if until is None:
@@ -248,5 +225,13 @@ def _claimed(session: Session, job: JobRow) -> Claimed:
         bundle=BundleRef(name=job.bundle, version=job.bundle_version, digest=job.bundle_digest),
         created_at=job.created_at,
         attempts=job.attempts,
-        predecessors=tuple(predecessors),
+        predecessors=tuple(
+            Reference(
+                study_instance_uid=job.study_uid,
+                series_instance_uid=row.series_uid,
+                sop_class_uid=row.sop_class_uid,
+                sop_instance_uid=row.sop_instance_uid,
+            )
+            for row in reports
+        ),
     )

@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-from sqlalchemy import Engine
-
-from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+from alembic import command
 from daemon.errors import FatalError
 
 

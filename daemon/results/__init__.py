@@ -1,1 +1,1 @@
-"""daemon/results."""
+"""Findings to DICOM objects; pure: no file, no network."""

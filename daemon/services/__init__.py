@@ -1,1 +1,1 @@
-"""daemon/services."""
+"""The six verbs: receive, assemble, process, deliver, confirm, retire."""

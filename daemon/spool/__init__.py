@@ -1,1 +1,1 @@
-"""daemon/spool."""
+"""Files that may not be lost: received instances and results, named by their digest."""

@@ -1,0 +1,64 @@
+"""Coded concepts: standard codes first; where none exists, scheme 99OVERREAD."""
+
+from dataclasses import dataclass
+
+from daemon.domain.finding import Answer, RiskClass
+
+PRIVATE_SCHEME = "99OVERREAD"
+
+
+@dataclass(frozen=True)
+class Concept:
+    """Code value, coding scheme designator, code meaning (PS3.3 8.8)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+NEOPLASM = Concept("108369006", "SCT", "Neoplasm")
+ABNORMAL_STRUCTURE = Concept("49755003", "SCT", "Morphologically Abnormal Structure")
+MEAN = Concept("373098007", "SCT", "Mean")
+STANDARD_DEVIATION = Concept("386136009", "SCT", "Standard Deviation")
+PROBABILITY_OF_CANCER = Concept("111047", "DCM", "Probability of cancer")
+VOLUME = Concept("118565006", "SCT", "Volume")
+LONGEST_DIAMETER = Concept("103339001", "SCT", "Long axis")
+SUV_MAX = Concept("126400", "DCM", "SUVmax")
+SUV_MEAN = Concept("126401", "DCM", "Standardized Uptake Value")
+SUV_PEAK = Concept("126031", "DCM", "Peak Value Within ROI")
+METABOLIC_VOLUME = Concept("126032", "DCM", "Metabolic Volume")
+GLYCOLYSIS = Concept("126033", "DCM", "Total Lesion Glycolysis")
+ACQUISITION_EQUIPMENT = Concept("109101", "DCM", "Acquisition Equipment")
+PROCESSING_EQUIPMENT = Concept("109102", "DCM", "Processing Equipment")
+ONCOLOGY_REPORT = Concept("126001", "DCM", "Oncology Measurement Report")
+
+RISK_SCORE = Concept("RISK-SCORE", PRIVATE_SCHEME, "Survival risk score, log hazard ratio")
+RISK_CLASS = Concept("RISK-CLASS", PRIVATE_SCHEME, "Survival risk class")
+UNCERTAINTY_SCORE = Concept("UNCERTAINTY", PRIVATE_SCHEME, "Uncertainty score of the outline")
+REVIEW = Concept("REVIEW", PRIVATE_SCHEME, "Needs review because")
+RESULT = Concept("RESULT", PRIVATE_SCHEME, "Result")
+LESION_COUNT = Concept("LESION-COUNT", PRIVATE_SCHEME, "Number of lesions")
+
+RATIO = Concept("{0:1}", "UCUM", "range: 0:1")
+NO_UNITS = Concept("1", "UCUM", "no units")
+MILLILITRE = Concept("ml", "UCUM", "milliliter")
+MILLIMETRE = Concept("mm", "UCUM", "millimeter")
+SUV_UNIT = Concept("g/ml{SUVbw}", "UCUM", "Standardized Uptake Value body weight")
+GRAM = Concept("g", "UCUM", "gram")
+
+RISK_CLASSES = {
+    RiskClass.LOW: Concept("75976002", "SCT", "Low risk"),
+    RiskClass.MODERATE: Concept("25594002", "SCT", "Moderate risk"),
+    RiskClass.HIGH: Concept("15508007", "SCT", "High risk"),
+}
+ANSWERS = {
+    Answer.LIKELY: Concept("LIKELY", PRIVATE_SCHEME, "Tumour likely"),
+    Answer.NOT_LIKELY: Concept("NOT-LIKELY", PRIVATE_SCHEME, "Tumour not likely"),
+    Answer.UNCERTAIN: Concept("UNCERTAIN", PRIVATE_SCHEME, "Uncertain, needs review"),
+    Answer.NOT_PROCESSED: Concept("NOT-PROCESSED", PRIVATE_SCHEME, "Not processed"),
+}
+
+
+def survival(years: int) -> Concept:
+    """Return the concept of being alive after `years`."""
+    return Concept(f"SURVIVAL-{years}Y", PRIVATE_SCHEME, f"Probability of survival at {years} years")

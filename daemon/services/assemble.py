@@ -1,0 +1,55 @@
+"""Assemble: from received instances to jobs, or to the reason why there is none."""
+
+import logging
+from collections.abc import Callable
+
+from daemon.clock import Clock
+from daemon.domain.assembly import Chosen, Patience, StudyFacts, judge
+from daemon.domain.job import JobInput
+from daemon.domain.model_bundle import InstalledBundle
+from daemon.domain.selection import choose
+from daemon.services.faults import Point, reach
+from daemon.services.ports import Jobs
+
+LOGGER = logging.getLogger(__name__)
+
+
+class Assemble:
+    """Looks at every study with news."""
+
+    def __init__(
+        self, jobs: Jobs, bundles: Callable[[], tuple[InstalledBundle, ...]], clock: Clock, patience: Patience
+    ) -> None:
+        self._jobs = jobs
+        self._bundles = bundles
+        self._clock = clock
+        self._patience = patience
+
+    def step(self) -> int:
+        """Settle every study that is ready; return how many."""
+        return sum(self._consider(study) for study in self._jobs.waiting_studies())
+
+    def _consider(self, study: StudyFacts) -> bool:
+        now = self._clock.now()
+        completeness = judge(study, now, self._patience)
+        self._jobs.note_verdict(study, completeness)
+        if not completeness.ready:
+            return False
+        installed = self._bundles()
+        choice = choose(study.instances, [b.manifest for b in installed])
+        refs = {b.manifest.name: b.ref for b in installed}
+        planned = [(_job_input(study, chosen), refs[chosen.bundle]) for chosen in choice.chosen]
+        settled = self._jobs.settle(study, planned, choice.refusal, now)
+        reach(Point.STUDY_SETTLED)
+        if settled:
+            reason = choice.refusal.reason.value if choice.refusal else f"{len(planned)} jobs"
+            LOGGER.info("study %s settled: %s, %s", study.study_instance_uid, completeness.verdict.value, reason)
+        return settled
+
+
+def _job_input(study: StudyFacts, chosen: Chosen) -> JobInput:
+    return JobInput(
+        study_instance_uid=study.study_instance_uid,
+        series={role: series.series_instance_uid for role, series in chosen.series.items()},
+        instance_digests=tuple(sorted(i.digest for series in chosen.series.values() for i in series.instances)),
+    )

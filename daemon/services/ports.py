@@ -1,0 +1,203 @@
+"""What the verbs need of the world; adapters fit these structurally."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from daemon.domain.assembly import Completeness, Refusal, StudyFacts
+from daemon.domain.delivery import DeliveryState, Destination, SendResult
+from daemon.domain.instance import Instance
+from daemon.domain.job import JobInput, Lease
+from daemon.domain.model_bundle import BundleRef, InstalledBundle
+from daemon.domain.reception import Verdict
+from daemon.domain.references import Reference
+from daemon.domain.work import Change, Claimed, DueDelivery, Result
+from daemon.imaging.reading import Reading
+from daemon.imaging.volume import Volume
+
+
+class Draft(Protocol):
+    """A file on its way into the spool."""
+
+    path: Path
+    size: int
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 so far."""
+        ...
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Append bytes."""
+        ...
+
+    def keep(self) -> Path:
+        """Make it durable."""
+        ...
+
+    def drop(self) -> None:
+        """Forget it."""
+        ...
+
+
+class Spool(Protocol):
+    """Durable files by digest."""
+
+    def draft(self) -> Draft:
+        """Begin a file."""
+        ...
+
+    def full(self) -> bool:
+        """Return whether the disk's headroom is used up."""
+        ...
+
+    def path(self, digest: str) -> Path:
+        """Return where a file is."""
+        ...
+
+    def put(self, content: bytes) -> tuple[str, int]:
+        """Keep bytes; return digest and size."""
+        ...
+
+    def free(self, digests: Iterable[str]) -> None:
+        """Delete files."""
+        ...
+
+    def sweep(self, kept: set[str], before: datetime) -> int:
+        """Delete what no row names and nobody touched since."""
+        ...
+
+    def present(self) -> set[str]:
+        """Return the digests of all kept files."""
+        ...
+
+
+class Intake(Protocol):
+    """Where received instances are recorded."""
+
+    def record(self, instance: Instance, association: str) -> Verdict:
+        """Record one; durable on return."""
+        ...
+
+    def opened(self, association: str, calling_ae: str, at: datetime) -> None:
+        """Note that an association began."""
+        ...
+
+    def closed(self, association: str, at: datetime) -> None:
+        """Note that it ended."""
+        ...
+
+    def close_all(self, at: datetime) -> None:
+        """End all that stand open from a former life."""
+        ...
+
+
+class Jobs(Protocol):
+    """Studies and jobs in the ledger."""
+
+    def waiting_studies(self) -> list[StudyFacts]:
+        """Return studies with instances that no decision has seen."""
+        ...
+
+    def note_verdict(self, study: StudyFacts, completeness: Completeness) -> None:
+        """Keep the evidence."""
+        ...
+
+    def settle(
+        self, study: StudyFacts, jobs: Sequence[tuple[JobInput, BundleRef]], refusal: Refusal | None, at: datetime
+    ) -> bool:
+        """Commit the decision on a study; False where instances came meanwhile."""
+        ...
+
+    def claim(self, worker: str, at: datetime, lease_for: timedelta) -> Claimed | None:
+        """Take a job."""
+        ...
+
+    def renew(self, lease: Lease, until: datetime) -> bool:
+        """Extend a lease; False where it is lost."""
+        ...
+
+    def complete(self, lease: Lease, result: Result, at: datetime) -> bool:
+        """Commit a result; False where the lease is lost."""
+        ...
+
+    def fail(self, lease: Lease, reason: str, detail: str, at: datetime) -> bool:
+        """Commit a failure; False where the lease is lost."""
+        ...
+
+    def release(self, lease: Lease, detail: str, at: datetime, not_before: datetime) -> bool:
+        """Give a job back; False where the lease is lost."""
+        ...
+
+
+class Files(Protocol):
+    """What the ledger knows of spooled files."""
+
+    def instances(self, digests: Sequence[str]) -> list[Instance]:
+        """Return the instances of these digests."""
+        ...
+
+    def kept(self) -> set[str]:
+        """Return the digests that must be in the spool."""
+        ...
+
+    def freeable(self, before: datetime) -> list[str]:
+        """Return digests that nobody needs any more."""
+        ...
+
+    def freed(self, digests: Iterable[str]) -> None:
+        """Note that they may be gone."""
+        ...
+
+
+class Reader(Protocol):
+    """Models."""
+
+    def bundles(self) -> tuple[InstalledBundle, ...]:
+        """Return what can be read with."""
+        ...
+
+    def read(self, ref: BundleRef, volumes: Mapping[str, Volume], study_uid: str) -> Reading:
+        """Read volumes by channel role."""
+        ...
+
+
+class Deliveries(Protocol):
+    """Deliveries in the ledger."""
+
+    def due(self, state: DeliveryState, at: datetime) -> list[DueDelivery]:
+        """Return what is due."""
+        ...
+
+    def change(self, changes: Sequence[Change], at: datetime) -> None:
+        """Commit what became of attempts."""
+        ...
+
+    def committed(self, transaction_uid: str, present: Iterable[str], absent: Iterable[str], at: datetime) -> int:
+        """Commit a storage commitment's result."""
+        ...
+
+
+class Courier(Protocol):
+    """The network toward destinations."""
+
+    def send(self, destination: Destination, paths: Sequence[Path]) -> Iterator[SendResult]:
+        """Send files on one association, a result each."""
+        ...
+
+    def ask_commitment(self, destination: Destination, transaction_uid: str, references: Sequence[Reference]) -> bool:
+        """Ask to commit; False where the destination offers no such service.
+
+        Raises:
+            RetryableError: it cannot be asked now.
+        """
+        ...
+
+    def present(self, destination: Destination, references: Sequence[Reference]) -> frozenset[str]:
+        """Return the SOP Instance UIDs that it lists.
+
+        Raises:
+            RetryableError: it cannot be asked now.
+        """
+        ...

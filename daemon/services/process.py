@@ -1,0 +1,143 @@
+"""Process: a job under lease to committed outputs, or to a reason that is kept."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from daemon.clock import Clock
+from daemon.domain.job import Lease
+from daemon.domain.model_bundle import InstalledBundle
+from daemon.domain.reasons import Reason
+from daemon.domain.work import Claimed, Result
+from daemon.errors import RetryableError, UnprocessableError
+from daemon.services.analyse import Task, analyse
+from daemon.services.faults import Point, reach
+from daemon.services.ports import Files, Jobs, Reader, Spool
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkRules:
+    """How jobs are worked on."""
+
+    worker: str
+    destinations: tuple[str, ...]
+    software_version: str
+    lease: timedelta = timedelta(minutes=2)
+    attempts: int = 5
+    pause: timedelta = timedelta(seconds=30)
+    research_use: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stores:
+    """Where a worker reads and writes."""
+
+    jobs: Jobs
+    files: Files
+    spool: Spool
+
+
+class Process:
+    """A worker's loop body."""
+
+    def __init__(self, stores: Stores, reader: Reader, clock: Clock, rules: WorkRules) -> None:
+        self._stores = stores
+        self._reader = reader
+        self._clock = clock
+        self._rules = rules
+
+    def step(self) -> bool:
+        """Work on one job; False where none is due."""
+        claimed = self._stores.jobs.claim(self._rules.worker, self._clock.now(), self._rules.lease)
+        if claimed is None:
+            return False
+        reach(Point.JOB_CLAIMED)
+        LOGGER.info("job %d claimed, attempt %d", claimed.lease.job_id, claimed.attempts)
+        with self._renewed(claimed.lease):
+            self._work(claimed)
+        return True
+
+    def _work(self, claimed: Claimed) -> None:
+        if claimed.attempts > self._rules.attempts:
+            self._fail(claimed, Reason.TOO_MANY_ATTEMPTS.value, f"gave up after {self._rules.attempts} attempts")
+            return
+        try:
+            self._finish(claimed)
+        except UnprocessableError as error:
+            self._fail(claimed, error.reason, str(error))
+        except (RetryableError, OSError) as error:
+            now = self._clock.now()
+            again = now + self._rules.pause * claimed.attempts
+            self._stores.jobs.release(claimed.lease, str(error), now, again)
+        except Exception as error:
+            # The edge of the loop: an unknown error ends this job, is kept with it, and the worker goes on.
+            LOGGER.exception("job %d failed unexpectedly", claimed.lease.job_id)
+            self._fail(claimed, Reason.UNKNOWN.value, f"{type(error).__name__}; see the worker's log")
+
+    def _finish(self, claimed: Claimed) -> None:
+        analysis = analyse(self._task(claimed), self._reader)
+        outputs = tuple(made.output(*self._stores.spool.put(made.content)) for made in analysis.made)
+        reach(Point.OUTPUTS_KEPT)
+        result = Result(
+            findings=analysis.reading.findings,
+            outputs=outputs,
+            destinations=self._rules.destinations,
+            seconds=analysis.seconds,
+        )
+        held = self._stores.jobs.complete(claimed.lease, result, self._clock.now())
+        reach(Point.JOB_COMPLETED)
+        answer = analysis.reading.findings.answer.value
+        LOGGER.info(
+            "job %d %s", claimed.lease.job_id, f"completed: {answer}" if held else "lost its lease; not written"
+        )
+
+    def _task(self, claimed: Claimed) -> Task:
+        by_series = {uid: role for role, uid in claimed.input.series.items()}
+        instances = self._stores.files.instances(claimed.input.instance_digests)
+        paths = {
+            role: [self._stores.spool.path(i.digest) for i in instances if by_series[i.series_instance_uid] == role]
+            for role in claimed.input.series
+        }
+        return Task(
+            job_key=claimed.key,
+            study_instance_uid=claimed.input.study_instance_uid,
+            created_at=claimed.created_at,
+            paths=paths,
+            bundle=self._bundle(claimed),
+            predecessors=claimed.predecessors,
+            research_use=self._rules.research_use,
+            software_version=self._rules.software_version,
+        )
+
+    def _bundle(self, claimed: Claimed) -> InstalledBundle:
+        for bundle in self._reader.bundles():
+            if bundle.ref == claimed.bundle:
+                return bundle
+        named = f"{claimed.bundle.name} {claimed.bundle.version}"
+        raise UnprocessableError(Reason.MODEL, f"bundle {named} is not installed; install it and retry the job")
+
+    def _fail(self, claimed: Claimed, reason: str, detail: str) -> None:
+        LOGGER.warning("job %d failed: %s", claimed.lease.job_id, reason)
+        self._stores.jobs.fail(claimed.lease, reason, detail, self._clock.now())
+
+    @contextmanager
+    def _renewed(self, lease: Lease) -> Iterator[None]:
+        """Keep the lease while the body runs."""
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(self._rules.lease.total_seconds() / 3):
+                self._stores.jobs.renew(lease, self._clock.now() + self._rules.lease)
+
+        thread = threading.Thread(target=renew, name=f"lease-{lease.job_id}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()

@@ -1,0 +1,102 @@
+"""Receive: bytes to a durable file, facts to the ledger, and only then success."""
+
+import logging
+from datetime import timedelta
+
+from daemon.clock import Clock
+from daemon.domain.reception import Announced, Verdict
+from daemon.errors import RefusedError, RetryableError
+from daemon.imaging.facts import Stored, read_facts
+from daemon.services.faults import Point, reach
+from daemon.services.ports import Draft, Files, Intake, Spool
+
+LOGGER = logging.getLogger(__name__)
+# No process holds a file this long between writing it and committing its row.
+ABANDONED = timedelta(hours=1)
+
+
+class Reception:
+    """What the listener hands objects to."""
+
+    def __init__(self, spool: Spool, intake: Intake, clock: Clock, patient_salt: bytes) -> None:
+        self.spool = spool
+        self.intake = intake
+        self.clock = clock
+        self.patient_salt = patient_salt
+
+    def open(self, announced: Announced) -> "Incoming":
+        """Begin an object.
+
+        Raises:
+            RetryableError: the disk has no headroom left.
+        """
+        if self.spool.full():
+            raise RetryableError("the spool's disk is down to its headroom; free space or widen the disk")
+        return Incoming(self, announced, self.spool.draft())
+
+    def association_opened(self, association: str, calling_ae: str) -> None:
+        """Note that an association began."""
+        self.intake.opened(association, calling_ae, self.clock.now())
+
+    def association_closed(self, association: str) -> None:
+        """Note that it ended."""
+        self.intake.closed(association, self.clock.now())
+
+
+class Incoming:
+    """One object on its way in."""
+
+    def __init__(self, reception: Reception, announced: Announced, draft: Draft) -> None:
+        self._reception = reception
+        self._announced = announced
+        self._draft = draft
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Append the next bytes.
+
+        Raises:
+            OSError: the disk refuses them; the listener answers out of resources.
+        """
+        self._draft.write(chunk)
+
+    def abort(self) -> None:
+        """Forget the object."""
+        self._draft.drop()
+
+    def finish(self) -> Verdict:
+        """Keep the file, record the instance, say what became of it."""
+        here = self._reception
+        stored = Stored(
+            digest=self._draft.digest,
+            size=self._draft.size,
+            received_at=here.clock.now(),
+            patient_salt=here.patient_salt,
+        )
+        try:
+            instance = read_facts(self._draft.path, stored)
+        except RefusedError as error:
+            LOGGER.warning("refused an object of %s: %s", self._announced.association, error)
+            self._draft.drop()
+            return Verdict.MALFORMED
+        told = self._announced
+        if (instance.sop_class_uid, instance.sop_instance_uid) != (told.sop_class_uid, told.sop_instance_uid):
+            LOGGER.warning("refused an object of %s: its UIDs are not those announced", told.association)
+            self._draft.drop()
+            return Verdict.MISMATCH
+        self._draft.keep()
+        reach(Point.FILE_KEPT)
+        verdict = here.intake.record(instance, told.association)
+        reach(Point.INSTANCE_RECORDED)
+        return verdict
+
+
+def reconcile(spool: Spool, files: Files, intake: Intake, clock: Clock) -> list[str]:
+    """Bring files and rows together after a crash; return digests of rows whose file is gone.
+
+    A file without row was never acknowledged, so its sender sends it again: after an hour it is deleted. A row without
+    file is a broken promise that only an administrator can mend: it is reported, never hidden.
+    """
+    intake.close_all(clock.now())
+    kept = files.kept()
+    spool.sweep(kept, clock.now() - ABANDONED)
+    return sorted(kept - spool.present())

@@ -1,0 +1,133 @@
+"""The spool: temporary file, sync, rename, sync of the folder; names are digests, so they tell nothing."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, cast
+
+
+class Draft:
+    """A file on its way in; `keep` makes it durable under its digest."""
+
+    def __init__(self, incoming: Path, objects: Path) -> None:
+        self._objects = objects
+        handle, name = tempfile.mkstemp(dir=incoming, suffix=".part")
+        self.path = Path(name)
+        self._file: BinaryIO = cast("BinaryIO", os.fdopen(handle, "wb", buffering=0))
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Append bytes.
+
+        Raises:
+            OSError: the disk refuses them.
+        """
+        view = memoryview(chunk)
+        self._hash.update(view)
+        self.size += len(view)
+        while view:
+            view = view[self._file.write(view) :]
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of what was written, in hex."""
+        return self._hash.hexdigest()
+
+    def keep(self) -> Path:
+        """Sync the bytes, give them their name, sync the folder; return where they are.
+
+        A file that is there already has the same bytes and is replaced by itself.
+        """
+        os.fsync(self._file.fileno())
+        self._file.close()
+        target = place(self._objects, self.digest)
+        self.path.rename(target)
+        _sync_folder(target.parent)
+        return target
+
+    def drop(self) -> None:
+        """Forget the file."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+class Spool:
+    """A folder of kept files (`objects`) and of files on their way in (`incoming`)."""
+
+    def __init__(self, root: Path, headroom: int) -> None:
+        """Make the folders where they are missing; `headroom` in bytes is what must stay free on the disk."""
+        self.root = root
+        self._headroom = headroom
+        self._incoming = root / "incoming"
+        self._objects = root / "objects"
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        for prefix in range(256):
+            (self._objects / f"{prefix:02x}").mkdir(parents=True, exist_ok=True)
+
+    def draft(self) -> Draft:
+        """Begin a file."""
+        return Draft(self._incoming, self._objects)
+
+    def full(self) -> bool:
+        """Return whether less than the headroom is free."""
+        return shutil.disk_usage(self.root).free < self._headroom
+
+    def path(self, digest: str) -> Path:
+        """Return where the file of `digest` is, or would be."""
+        return place(self._objects, digest)
+
+    def put(self, content: bytes) -> tuple[str, int]:
+        """Keep `content`; return its digest and size."""
+        draft = self.draft()
+        try:
+            draft.write(content)
+            draft.keep()
+        except BaseException:
+            draft.drop()
+            raise
+        return draft.digest, draft.size
+
+    def free(self, digests: Iterable[str]) -> None:
+        """Delete files; one that is gone already is no error."""
+        for digest in digests:
+            self.path(digest).unlink(missing_ok=True)
+
+    def sweep(self, kept: set[str], before: datetime) -> int:
+        """Delete drafts and files that no row names and that nobody touched since `before`; return how many.
+
+        What is younger may be a file whose row another process is about to commit.
+        """
+        odd = [p for p in self._objects.glob("*/*") if p.name not in kept]
+        old = [p for p in (*odd, *self._incoming.glob("*.part")) if _touched(p) < before.timestamp()]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return len(old)
+
+    def present(self) -> set[str]:
+        """Return the digests of all kept files."""
+        return {path.name for path in self._objects.glob("*/*")}
+
+
+def _touched(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
+def place(objects: Path, digest: str) -> Path:
+    """Return the path of a digest: one folder per first byte."""
+    return objects / digest[:2] / digest
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
