@@ -1,0 +1,183 @@
+"""How fast and how lean reception is: ours, durable, against Orthanc (default fsync) and storescp +B (none).
+
+Run as `python -m benchmarks.receive [--instances 500] [--rounds 3] [--huge-mib 1024]`. Loopback only;
+each round runs every receiver once on the same files from DCMTK's storescu on one association; what counts is the
+median of the ratios within rounds. All senders run with TCP_NODELAY=1 and PDUs of 128 KiB where the receiver takes
+them.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from daemon.dimse.part10 import head
+from daemon.dimse.sender import send
+from daemon.domain.delivery import Destination, SendOutcome
+from tests.dicom_files import ct_file
+from tests.peers import HOST, free_port, orthanc, storescp, storescu
+
+SIZE = 512  # 512 x 512 x 2 bytes is half a megabyte
+ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
+EXPLICIT = "1.2.840.10008.1.2.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receiver:
+    """Where to send: port and called AE title."""
+
+    port: int
+    ae_title: str
+
+
+Start = Callable[[Path], AbstractContextManager[Receiver]]
+
+
+@contextmanager
+def served(folder: Path, module: str = "benchmarks.reception_server") -> Iterator[tuple[Receiver, psutil.Process]]:
+    """Run our listener in its own process; yield where it listens and the process."""
+    command = [sys.executable, "-m", module, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        if process.stdout is None or process.stdin is None:
+            raise RuntimeError("no pipes to the listener's process")
+        port = int(process.stdout.readline())
+        yield Receiver(port=port, ae_title="OVERREAD"), psutil.Process(process.pid)
+        process.stdin.close()
+
+
+@contextmanager
+def ours(folder: Path) -> Iterator[Receiver]:
+    """Run our listener with its durable reception."""
+    with served(folder) as (receiver, _):
+        yield receiver
+
+
+@contextmanager
+def orthanc_default(folder: Path) -> Iterator[Receiver]:
+    """Run Orthanc as installed: it syncs what it stores."""
+    with orthanc(folder, known={"STORESCU": free_port()}) as peer:
+        yield Receiver(port=peer.port, ae_title=peer.ae_title)
+
+
+@contextmanager
+def storescp_bit_preserving(folder: Path) -> Iterator[Receiver]:
+    """Run storescp +B, which writes what comes and syncs nothing."""
+    with storescp(folder, "+B", "--max-pdu", "131072") as peer:
+        yield Receiver(port=peer.port, ae_title=peer.ae_title)
+
+
+RECEIVERS: Mapping[str, Start] = {
+    "overread, durable": ours,
+    "Orthanc, default fsync": orthanc_default,
+    "storescp +B, no fsync": storescp_bit_preserving,
+}
+
+
+def push(start: Start, files: Path, folder: Path) -> float:
+    """Return the instances per second of one push into a fresh receiver."""
+    count = len(list(files.iterdir()))
+    with start(folder) as receiver:
+        began = time.perf_counter()
+        sent = storescu(receiver.port, [files], "--max-send-pdu", "131072", called_ae=receiver.ae_title)
+        seconds = time.perf_counter() - began
+    successes = sent.stderr.count("Received Store Response (Success)")
+    if sent.returncode != 0 or successes != count:
+        raise SystemExit(f"the push failed: {successes} of {count} stored\n{sent.stderr[-1000:]}")
+    shutil.rmtree(folder)
+    return count / seconds
+
+
+def compare(files: Path, folder: Path, rounds: int) -> None:
+    """Print rates and ratios."""
+    rates: dict[str, list[float]] = {name: [] for name in RECEIVERS}
+    for number in range(rounds):
+        for name, start in RECEIVERS.items():
+            rates[name].append(push(start, files, folder / f"{number}-{len(name)}"))
+    mine = rates["overread, durable"]
+    print("| receiver | instances/s (median) | ours / theirs (median of rounds) |\n|---|---|---|")
+    for name, theirs in rates.items():
+        ratio = statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
+        print(f"| {name} | {statistics.median(theirs):.0f} | {ratio:.2f} |")
+
+
+def huge_file(path: Path, mebibytes: int) -> Path:
+    """Write a multi-frame Enhanced CT whose pixel data are a hole in the file."""
+    uid = "1.2.826.0.1.3680043.8.498.99"
+    path.write_bytes(head(ENHANCED_CT, uid, EXPLICIT) + _header(uid, mebibytes << 20))
+    os.truncate(path, path.stat().st_size + (mebibytes << 20))
+    return path
+
+
+def _header(uid: str, length: int) -> bytes:
+    """Return the least data set that is kept: its UIDs, in Explicit VR Little Endian, and the pixels' length."""
+    values = (
+        (0x0008, 0x0016, ENHANCED_CT),
+        (0x0008, 0x0018, uid),
+        (0x0020, 0x000D, f"{uid}.1"),
+        (0x0020, 0x000E, f"{uid}.2"),
+    )
+    header = b""
+    for group, element, value in values:
+        encoded = value.encode() + b"\0" * (len(value) % 2)
+        header += group.to_bytes(2, "little") + element.to_bytes(2, "little") + b"UI"
+        header += len(encoded).to_bytes(2, "little") + encoded
+    return header + b"\xe0\x7f\x10\x00OW\0\0" + length.to_bytes(4, "little")
+
+
+def measure_memory(folder: Path, mebibytes: int) -> None:
+    """Print by how much one huge instance raises the listener's resident memory at its peak."""
+    path = huge_file(folder / "huge.dcm", mebibytes)
+    small = ct_file(folder / "small.dcm")
+    with served(folder / "huge") as (receiver, process):
+        target = Destination(name="ours", ae_title=receiver.ae_title, host=HOST, port=receiver.port)
+        _must_store(target, small)
+        before = process.memory_info().rss
+        began = time.perf_counter()
+        _must_store(target, path)
+        seconds = time.perf_counter() - began
+        grown = (_peak(process.pid) - before) / (1 << 20)
+    print(f"\n{mebibytes} MiB instance: peak resident memory +{grown:.1f} MiB, {mebibytes / seconds:.0f} MiB/s")
+    shutil.rmtree(folder / "huge")
+
+
+def _must_store(target: Destination, path: Path) -> None:
+    (result,) = send(target, [path], "BENCHMARK")
+    if result.outcome is not SendOutcome.STORED:
+        raise SystemExit(f"{path.name} was not stored: {result.detail}")
+
+
+def _peak(pid: int) -> int:
+    """Return the highest resident size so far, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--instances", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--huge-mib", type=int, default=1024)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="overread-receive-") as name:
+        folder = Path(name)
+        files = folder / "files"
+        files.mkdir()
+        for number in range(options.instances):
+            ct_file(files / f"{number:05}.dcm", f"1.2.826.0.1.3680043.8.498.5.{number + 1}", SIZE)
+        compare(files, folder, options.rounds)
+        measure_memory(folder, options.huge_mib)
+
+
+if __name__ == "__main__":
+    main()
