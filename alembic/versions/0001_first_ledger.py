@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+import daemon.ledger.tables
 from alembic import op
 
 revision = "0001"
