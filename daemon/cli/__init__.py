@@ -1,1 +1,1 @@
-"""daemon/cli."""
+"""The command line `overread`."""

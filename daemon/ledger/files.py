@@ -25,12 +25,12 @@ class Files:
             rows = session.scalars(select(InstanceRow).where(InstanceRow.digest.in_(digests))).all()
             return [instance_of(row.facts) for row in rows]
 
-    def kept(self) -> set[str]:
-        """Return the digests of every file that must be in the spool."""
+    def kept(self) -> dict[str, int]:
+        """Return every file that must be in the spool: its digest and its size in bytes."""
         with reading(self._engine) as session:
-            received = session.scalars(select(InstanceRow.digest).where(~InstanceRow.freed)).all()
-            made = session.scalars(select(OutputRow.digest).where(~OutputRow.freed)).all()
-            return {*received, *made}
+            received = session.execute(select(InstanceRow.digest, InstanceRow.size).where(~InstanceRow.freed))
+            made = session.execute(select(OutputRow.digest, OutputRow.size).where(~OutputRow.freed))
+            return {digest: size for digest, size in (*received, *made)}
 
     def freeable(self, before: datetime) -> list[str]:
         """Return digests of studies untouched since `before` whose every job ended and delivery is confirmed.

@@ -4,7 +4,7 @@ from io import BytesIO
 
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from daemon import uids
 from daemon.uids import Role
@@ -17,7 +17,7 @@ def encode(dataset: Dataset) -> bytes:
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = uids.derive(Role.DEVICE, "overread")
+    meta.ImplementationClassUID = UID(uids.derive(Role.DEVICE, "overread"))
     meta.ImplementationVersionName = "OVERREAD"
     dataset.file_meta = meta
     buffer = BytesIO()

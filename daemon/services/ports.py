@@ -1,6 +1,7 @@
 """What the verbs need of the world; adapters fit these structurally."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -32,7 +33,11 @@ class Draft(Protocol):
         """Append bytes."""
         ...
 
-    def keep(self) -> Path:
+    def settle(self) -> None:
+        """Give it its name; it outlives the process."""
+        ...
+
+    def sync(self) -> None:
         """Make it durable."""
         ...
 
@@ -68,16 +73,16 @@ class Spool(Protocol):
         """Delete what no row names and nobody touched since."""
         ...
 
-    def present(self) -> set[str]:
-        """Return the digests of all kept files."""
+    def sizes(self) -> dict[str, int]:
+        """Return the sizes of all kept files by digest."""
         ...
 
 
 class Intake(Protocol):
     """Where received instances are recorded."""
 
-    def record(self, instance: Instance, association: str) -> Verdict:
-        """Record one; durable on return."""
+    def submit(self, instance: Instance, association: str) -> "Future[Verdict]":
+        """Record one; durable when the future is done."""
         ...
 
     def opened(self, association: str, calling_ae: str, at: datetime) -> None:
@@ -138,8 +143,8 @@ class Files(Protocol):
         """Return the instances of these digests."""
         ...
 
-    def kept(self) -> set[str]:
-        """Return the digests that must be in the spool."""
+    def kept(self) -> dict[str, int]:
+        """Return the files that must be in the spool: digest and size."""
         ...
 
     def freeable(self, before: datetime) -> list[str]:

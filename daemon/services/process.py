@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,10 +22,10 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class WorkRules:
-    """How jobs are worked on."""
+    """How jobs are worked on; `destinations` are asked for anew at every job."""
 
     worker: str
-    destinations: tuple[str, ...]
+    destinations: Callable[[], tuple[str, ...]]
     software_version: str
     lease: timedelta = timedelta(minutes=2)
     attempts: int = 5
@@ -86,7 +86,7 @@ class Process:
         result = Result(
             findings=analysis.reading.findings,
             outputs=outputs,
-            destinations=self._rules.destinations,
+            destinations=self._rules.destinations(),
             seconds=analysis.seconds,
         )
         held = self._stores.jobs.complete(claimed.lease, result, self._clock.now())

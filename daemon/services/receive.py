@@ -64,7 +64,12 @@ class Incoming:
         self._draft.drop()
 
     def finish(self) -> Verdict:
-        """Keep the file, record the instance, say what became of it."""
+        """Keep the file, record the instance, say what became of it.
+
+        File and row become durable at the same time, and success is said when both are. Ended in between, the process
+        leaves a whole file, with or without a row; a loss of power may leave a row whose file is short, which
+        `reconcile` finds. Neither was acknowledged, so the sender sends again and mends both.
+        """
         here = self._reception
         stored = Stored(
             digest=self._draft.digest,
@@ -83,20 +88,24 @@ class Incoming:
             LOGGER.warning("refused an object of %s: its UIDs are not those announced", told.association)
             self._draft.drop()
             return Verdict.MISMATCH
-        self._draft.keep()
+        self._draft.settle()
         reach(Point.FILE_KEPT)
-        verdict = here.intake.record(instance, told.association)
+        recorded = here.intake.submit(instance, told.association)
+        self._draft.sync()
+        verdict = recorded.result()
         reach(Point.INSTANCE_RECORDED)
         return verdict
 
 
 def reconcile(spool: Spool, files: Files, intake: Intake, clock: Clock) -> list[str]:
-    """Bring files and rows together after a crash; return digests of rows whose file is gone.
+    """Bring files and rows together after a crash; return digests of rows whose file is gone or short.
 
     A file without row was never acknowledged, so its sender sends it again: after an hour it is deleted. A row without
-    file is a broken promise that only an administrator can mend: it is reported, never hidden.
+    its whole file was being received when the power failed, and is mended when its sender sends it again; if it is
+    older it is a broken promise that only an administrator can mend. It is reported, never hidden.
     """
     intake.close_all(clock.now())
     kept = files.kept()
-    spool.sweep(kept, clock.now() - ABANDONED)
-    return sorted(kept - spool.present())
+    spool.sweep(set(kept), clock.now() - ABANDONED)
+    found = spool.sizes()
+    return sorted(digest for digest, size in kept.items() if found.get(digest) != size)

@@ -5,16 +5,21 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, cast
+
+# Flushes that wait on the disk at once: about as many as associations that end an object at the same moment.
+_FLUSHES = 16
 
 
 class Draft:
     """A file on its way in; `keep` makes it durable under its digest."""
 
-    def __init__(self, incoming: Path, objects: Path) -> None:
+    def __init__(self, incoming: Path, objects: Path, flushes: Executor) -> None:
         self._objects = objects
+        self._flushes = flushes
         handle, name = tempfile.mkstemp(dir=incoming, suffix=".part")
         self.path = Path(name)
         self._file: BinaryIO = cast("BinaryIO", os.fdopen(handle, "wb", buffering=0))
@@ -39,16 +44,32 @@ class Draft:
         return self._hash.hexdigest()
 
     def keep(self) -> Path:
-        """Sync the bytes, give them their name, sync the folder; return where they are.
+        """Give the file its name and make it durable; return where it is."""
+        self.settle()
+        self.sync()
+        return self.path
+
+    def settle(self) -> None:
+        """Give the file its name. It outlives this process from now on, the machine's power only after `sync`.
 
         A file that is there already has the same bytes and is replaced by itself.
         """
-        os.fsync(self._file.fileno())
-        self._file.close()
         target = place(self._objects, self.digest)
         self.path.rename(target)
-        _sync_folder(target.parent)
-        return target
+        self.path = target
+
+    def sync(self) -> None:
+        """Make bytes and name durable; both flushes at once, because each may take a tick of the clock.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        folder = self._flushes.submit(_sync_folder, self.path.parent)
+        try:
+            os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
+        folder.result()
 
     def drop(self) -> None:
         """Forget the file."""
@@ -63,6 +84,7 @@ class Spool:
         """Make the folders where they are missing; `headroom` in bytes is what must stay free on the disk."""
         self.root = root
         self._headroom = headroom
+        self._flushes = ThreadPoolExecutor(_FLUSHES, thread_name_prefix="flush")
         self._incoming = root / "incoming"
         self._objects = root / "objects"
         self._incoming.mkdir(parents=True, exist_ok=True)
@@ -71,7 +93,7 @@ class Spool:
 
     def draft(self) -> Draft:
         """Begin a file."""
-        return Draft(self._incoming, self._objects)
+        return Draft(self._incoming, self._objects, self._flushes)
 
     def full(self) -> bool:
         """Return whether less than the headroom is free."""
@@ -108,9 +130,9 @@ class Spool:
             path.unlink(missing_ok=True)
         return len(old)
 
-    def present(self) -> set[str]:
-        """Return the digests of all kept files."""
-        return {path.name for path in self._objects.glob("*/*")}
+    def sizes(self) -> dict[str, int]:
+        """Return the size in bytes of every kept file, by digest."""
+        return {path.name: path.stat().st_size for path in self._objects.glob("*/*")}
 
 
 def _touched(path: Path) -> float:

@@ -159,9 +159,10 @@ def _render(
     csf, grey, white, fat, muscle = (max(0.02, s + float(rng.normal(0, spread))) for s in tissue)
     inside = np.interp(head.t1, (0.0, *LEVELS, 135.0), (0.02, csf, grey, white, white * 1.08))
     outside = np.interp(head.t1, OUTSIDE_LEVELS, (0.02, muscle, fat))
-    image = head.brain * inside + (1 - head.brain) * (0.0 if head.stripped else 1.0) * outside
+    shown = (1 - head.brain) * (0.0 if head.stripped else 1.0)
+    image: Array = np.asarray(head.brain * inside + shown * outside, dtype=np.float32)
     bright = 0.35 if contrast in ("FLAIR", "T2") else -0.08
-    image = image + bright * lookalikes
+    image = image + np.float32(bright) * lookalikes
     for blob in blobs:
         image = _blend(rng, image, blob, (rim, core))
     return np.asarray(np.maximum(image, 0), dtype=np.float32)

@@ -1,0 +1,5 @@
+"""`python -m daemon` is `overread`."""
+
+from daemon.cli.main import main
+
+main()

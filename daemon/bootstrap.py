@@ -1,0 +1,198 @@
+"""The only place that knows services and adapters: it builds what each process needs."""
+
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from daemon import __version__
+from daemon.clock import SystemClock
+from daemon.config import Settings
+from daemon.dimse.courier import Courier
+from daemon.dimse.listener import Listener, ListenerSettings
+from daemon.domain.assembly import Patience
+from daemon.domain.delivery import Destination, RetryPolicy
+from daemon.errors import FatalError
+from daemon.inference.bundle import installed
+from daemon.inference.reader import BundleReader
+from daemon.ledger import migrate
+from daemon.ledger.deliveries import Deliveries
+from daemon.ledger.engine import connect
+from daemon.ledger.files import Files
+from daemon.ledger.intake import Intake
+from daemon.ledger.jobs import Jobs
+from daemon.ledger.queries import Queries
+from daemon.services.assemble import Assemble
+from daemon.services.deliver import Confirm, Deliver, DeliveryRules, Post
+from daemon.services.process import Process, Stores, WorkRules
+from daemon.services.receive import Reception, reconcile
+from daemon.services.retire import RetentionRules, Retire
+from daemon.spool.store import Spool
+
+MEGABYTE = 1 << 20
+
+
+class House:
+    """Everything that stands behind one configuration; parts are made when first asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Return the ledger's engine.
+
+        Raises:
+            FatalError: the data folder is missing.
+        """
+        folder = self.settings.data.folder
+        if not folder.is_dir():
+            raise FatalError(f"the data folder {folder} is missing; run `overread init` or correct data.folder")
+        return connect(self.settings.database_url())
+
+    @cached_property
+    def spool(self) -> Spool:
+        """Return the spool."""
+        return Spool(self.settings.data.folder / "spool", self.settings.data.headroom_mb * MEGABYTE)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """Return the ledger's jobs."""
+        return Jobs(self.engine)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        """Return the ledger's deliveries."""
+        return Deliveries(self.engine)
+
+    @cached_property
+    def files(self) -> Files:
+        """Return what the ledger knows of files."""
+        return Files(self.engine)
+
+    @cached_property
+    def queries(self) -> Queries:
+        """Return the administrator's view of the ledger."""
+        return Queries(self.engine)
+
+    @cached_property
+    def reader(self) -> BundleReader:
+        """Return the installed models.
+
+        Raises:
+            FatalError: there is none, or one is damaged.
+        """
+        return reader(self.settings.models(), self.settings.inference.threads, self.settings.inference.passes)
+
+    def migrate(self) -> None:
+        """Bring the ledger to the newest revision."""
+        migrate.upgrade(self.engine)
+
+    def ready(self) -> None:
+        """Check that the ledger is migrated.
+
+        Raises:
+            FatalError: it is not.
+        """
+        if migrate.behind(self.engine):
+            raise FatalError("the ledger lacks a migration; run `overread init` on its folder to upgrade it")
+
+    def destinations(self) -> dict[str, Destination]:
+        """Return the destinations by name: the file's, and those added by command."""
+        added = {d.name: d for d in self.deliveries.destinations()}
+        return {**added, **{d.name: d.destination for d in self.settings.destination}}
+
+    def salt(self) -> bytes:
+        """Return the key that hides patients in the ledger, made once for this data folder."""
+        path = self.settings.data.folder / "patient.key"
+        if not path.exists():
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.write(secrets.token_bytes(32))
+        return path.read_bytes()
+
+    def listener(self, intake: Intake) -> Listener:
+        """Return a listener that receives into the spool and the ledger."""
+        section = self.settings.listener
+        settings = ListenerSettings(
+            ae_title=section.ae_title,
+            host=section.host,
+            port=section.port,
+            callers=frozenset(section.allowed_callers),
+            allow_any_caller=section.allow_any_caller,
+            max_associations=section.max_associations,
+        )
+        reception = Reception(self.spool, intake, self.clock, self.salt())
+        return Listener(settings, reception, CommitmentReports(self))
+
+    def reconcile(self, intake: Intake) -> list[str]:
+        """Bring spool and ledger together; return digests of acknowledged files that are gone."""
+        return reconcile(self.spool, self.files, intake, self.clock)
+
+    def assemble(self) -> Assemble:
+        """Return the verb assemble."""
+        return Assemble(self.jobs, self.reader.bundles, self.clock, Patience(quiet=self.settings.quiet))
+
+    def process(self) -> Process:
+        """Return the verb process, as one worker."""
+        rules = WorkRules(
+            worker=f"{socket.gethostname()}-{os.getpid()}",
+            destinations=lambda: tuple(self.destinations()),
+            software_version=__version__,
+            research_use=self.settings.results.research_use,
+        )
+        stores = Stores(jobs=self.jobs, files=self.files, spool=self.spool)
+        return Process(stores, self.reader, self.clock, rules)
+
+    def post(self) -> tuple[Deliver, Confirm]:
+        """Return the verbs deliver and confirm for the destinations of now."""
+        section = self.settings.delivery
+        rules = DeliveryRules(
+            retry=RetryPolicy(
+                first=timedelta(seconds=section.first_retry_seconds),
+                longest=timedelta(seconds=section.longest_retry_seconds),
+                give_up=timedelta(days=section.give_up_days),
+            ),
+            report_wait=timedelta(seconds=section.report_wait_seconds),
+        )
+        post = Post(deliveries=self.deliveries, spool=self.spool, courier=self.courier())
+        destinations = self.destinations()
+        return Deliver(post, destinations, self.clock, rules), Confirm(post, destinations, self.clock, rules)
+
+    def courier(self) -> Courier:
+        """Return the network toward destinations, under our AE title."""
+        return Courier(self.settings.listener.ae_title, CommitmentReports(self))
+
+    def retire(self) -> Retire:
+        """Return the verb retire."""
+        rules = RetentionRules(age=timedelta(days=self.settings.data.keep_days))
+        return Retire(self.files, self.spool, self.clock, rules)
+
+
+@dataclass(frozen=True)
+class CommitmentReports:
+    """Storage commitment reports into the ledger, by whichever association they come."""
+
+    house: House
+
+    def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: frozenset[str]) -> None:
+        """Record a report."""
+        self.house.deliveries.committed(transaction_uid, committed, failed, self.house.clock.now())
+
+
+def reader(models: Path, threads: int, passes: int | None) -> BundleReader:
+    """Return the bundles below `models`, verified.
+
+    Raises:
+        FatalError: there is none, or one is damaged.
+    """
+    bundles = installed(models)
+    if not bundles:
+        raise FatalError(f"no model bundle in {models}; set inference.models or install one")
+    return BundleReader(bundles, threads=threads, passes=passes)

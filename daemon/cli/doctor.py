@@ -1,0 +1,104 @@
+"""doctor: what is wrong, and how to mend it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from daemon.cli.output import EXIT_ERROR, ConfigOption, JsonOption, table
+from daemon.errors import OverreadError
+
+if TYPE_CHECKING:
+    from daemon.bootstrap import House
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One check: well or not, and what to do."""
+
+    check: str
+    ok: bool
+    detail: str
+
+
+def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check configuration, ledger, disk, models, port and destinations; exit 1 if one is not well."""
+    from daemon.bootstrap import House
+    from daemon.config import load
+
+    try:
+        house = House(load(config))
+    except OverreadError as error:
+        findings = [Finding(check="configuration", ok=False, detail=str(error))]
+    else:
+        findings = [Finding(check="configuration", ok=True, detail="valid"), *_examine(house)]
+    table("checks", findings, ("check", "ok", "detail"), as_json=as_json)
+    if not all(f.ok for f in findings):
+        raise typer.Exit(EXIT_ERROR)
+
+
+def _examine(house: "House") -> Iterator[Finding]:
+    checks: dict[str, Callable[[House], str]] = {
+        "ledger": _ledger,
+        "disk": _disk,
+        "callers": _callers,
+        "models": _models,
+    }
+    for name, check in checks.items():
+        yield _guarded(name, lambda check=check: check(house))  # type: ignore[misc]
+    try:
+        destinations = house.destinations()
+    except Exception:  # noqa: BLE001 - the ledger's own check has said why
+        return
+    if not destinations:
+        yield Finding(check="destinations", ok=False, detail="none: add one with `overread destinations add`")
+    for name, destination in destinations.items():
+        answer = house.courier().echo(destination)
+        yield Finding(check=f"destination {name}", ok=answer.ok, detail=answer.detail)
+
+
+def _guarded(name: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(check=name, ok=True, detail=check())
+    except Exception as error:  # noqa: BLE001 - a doctor reports every ailment
+        return Finding(check=name, ok=False, detail=str(error))
+
+
+def _ledger(house: "House") -> str:
+    house.ready()
+    return "migrated"
+
+
+def _disk(house: "House") -> str:
+    import shutil
+
+    free = shutil.disk_usage(house.settings.data.folder).free >> 20
+    if free < house.settings.data.headroom_mb:
+        raise OverreadError(f"{free} MB free, headroom is {house.settings.data.headroom_mb} MB: free space")
+    return f"{free} MB free"
+
+
+def _callers(house: "House") -> str:
+    listener = house.settings.listener
+    if not (listener.allowed_callers or listener.allow_any_caller):
+        raise OverreadError("nobody may send: set listener.allowed_callers")
+    return "any" if listener.allow_any_caller else ", ".join(listener.allowed_callers)
+
+
+def _models(house: "House") -> str:
+    from daemon.inference.bundle import installed
+    from daemon.inference.session import Model, verify
+
+    names = []
+    for bundle in installed(house.settings.models()):
+        wrong = verify(Model(bundle))
+        if wrong:
+            raise OverreadError(
+                f"{bundle.ref.name}: this machine does not reproduce its golden outputs ({', '.join(wrong)}); "
+                "install the onnxruntime version that the bundle names"
+            )
+        names.append(f"{bundle.ref.name} {bundle.ref.version}")
+    if not names:
+        raise OverreadError(f"none in {house.settings.models()}: set inference.models or install a bundle")
+    return ", ".join(names)

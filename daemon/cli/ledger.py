@@ -1,0 +1,136 @@
+"""status, studies, jobs, outputs, deliveries: what the ledger says."""
+
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from daemon.cli.output import EXIT_ERROR, ConfigOption, JsonOption, emit, plain, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from daemon.bootstrap import House
+
+studies = typer.Typer(help="Studies that were received.", no_args_is_help=True)
+jobs = typer.Typer(help="Jobs, their answers and failures.", no_args_is_help=True)
+outputs = typer.Typer(help="Result objects.", no_args_is_help=True)
+deliveries = typer.Typer(help="Results on their way to destinations.", no_args_is_help=True)
+Limit = Annotated[int, typer.Option(help="How many, newest first.")]
+
+
+def house(config: "Path | None") -> "House":
+    """Return the house of a configuration, its ledger migrated."""
+    from daemon.bootstrap import House
+    from daemon.config import load
+
+    built = House(load(config))
+    built.ready()
+    return built
+
+
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show how many studies, jobs and deliveries there are, by state."""
+    counts = house(config).queries.counts()
+    if as_json:
+        emit(counts)
+        return
+    for name, states in counts.items():
+        typer.echo(f"{name:11}" + "  ".join(f"{state} {count}" for state, count in states.items()))
+
+
+@studies.command("list")
+def list_studies(config: ConfigOption = None, limit: Limit = 50, as_json: JsonOption = False) -> None:
+    """List studies, newest first, with the evidence of their completeness."""
+    columns = ("study_instance_uid", "instances", "verdict", "evidence", "refusal", "jobs")
+    table("studies", house(config).queries.studies(limit), columns, as_json=as_json)
+
+
+@studies.command("show")
+def show_study(study: str, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show one study with its jobs and what happened to them."""
+    here = house(config)
+    found = here.queries.study(study)
+    if found is None:
+        _missing(f"no study {study}; see `overread studies list`")
+    related = here.queries.jobs(study=study)
+    events = {job.id: here.queries.events(job.id) for job in related}
+    if as_json:
+        emit({"study": plain(found), "jobs": plain(related), "events": plain(events)})
+        return
+    table("study", [found], ("study_instance_uid", "instances", "conflicts", "verdict", "evidence"), as_json=False)
+    for job in related:
+        table(f"job {job.id} {job.bundle} {job.state}", events[job.id], ("at", "old", "new", "detail"), as_json=False)
+
+
+@jobs.command("list")
+def list_jobs(
+    config: ConfigOption = None,
+    state: Annotated[str | None, typer.Option(help="Only jobs in this state, such as FAILED.")] = None,
+    limit: Limit = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, newest first."""
+    columns = ("id", "bundle", "version", "state", "reason", "detail", "attempts", "created_at", "study_instance_uid")
+    table("jobs", house(config).queries.jobs(state=state, limit=limit), columns, as_json=as_json)
+
+
+@jobs.command("show")
+def show_job(job: int, config: ConfigOption = None) -> None:
+    """Show one job whole, as JSON."""
+    here = house(config)
+    found = here.queries.job(job)
+    if found is None:
+        _missing(f"no job {job}; see `overread jobs list`")
+    emit({"job": plain(found), "events": plain(here.queries.events(job))})
+
+
+@jobs.command("retry")
+def retry_job(job: int, config: ConfigOption = None) -> None:
+    """Schedule a failed or cancelled job again."""
+    here = house(config)
+    if here.queries.job(job) is None:
+        _missing(f"no job {job}; see `overread jobs list`")
+    here.jobs.retry(job, here.clock.now())
+    typer.echo(f"job {job} is SCHEDULED")
+
+
+@jobs.command("cancel")
+def cancel_job(job: int, config: ConfigOption = None) -> None:
+    """Cancel a job that has not begun."""
+    here = house(config)
+    if here.queries.job(job) is None:
+        _missing(f"no job {job}; see `overread jobs list`")
+    here.jobs.cancel(job, here.clock.now())
+    typer.echo(f"job {job} is CANCELED")
+
+
+@outputs.command("list")
+def list_outputs(config: ConfigOption = None, limit: Limit = 50, as_json: JsonOption = False) -> None:
+    """List result objects, newest first, with their deliveries."""
+    columns = ("id", "job_id", "kind", "size", "deliveries", "sop_instance_uid")
+    table("outputs", house(config).queries.outputs(limit=limit), columns, as_json=as_json)
+
+
+@deliveries.command("list")
+def list_deliveries(
+    config: ConfigOption = None,
+    state: Annotated[str | None, typer.Option(help="Only deliveries in this state, such as DEAD.")] = None,
+    limit: Limit = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List deliveries, newest first."""
+    columns = ("id", "output_id", "kind", "destination", "state", "attempts", "due_at", "detail")
+    table("deliveries", house(config).queries.deliveries(state=state, limit=limit), columns, as_json=as_json)
+
+
+@deliveries.command("retry")
+def retry_delivery(delivery: int, config: ConfigOption = None) -> None:
+    """Send a dead delivery again."""
+    here = house(config)
+    here.deliveries.retry(delivery, here.clock.now())
+    typer.echo(f"delivery {delivery} is PENDING")
+
+
+def _missing(message: str) -> NoReturn:
+    typer.secho(f"overread: {message}", err=True, fg=typer.colors.RED)
+    raise typer.Exit(EXIT_ERROR)

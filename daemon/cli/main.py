@@ -1,0 +1,48 @@
+"""The application and its exit codes: 0 done, 1 failed, 2 wrong usage, 3 not processed."""
+
+import sys
+
+import typer
+
+from daemon.cli import destinations, doctor, ledger, models, process, run
+from daemon.cli.output import EXIT_ERROR
+from daemon.errors import OverreadError
+
+app = typer.Typer(
+    help="A second read of every MRI and PET/CT study, beside the PACS. Research use only.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 study not processed.",
+)
+app.command()(run.init)
+app.command()(run.serve)
+app.command()(run.listen)
+app.command()(run.work)
+app.command()(run.deliver)
+app.command("process")(process.process)
+app.command()(ledger.status)
+app.add_typer(ledger.studies, name="studies")
+app.add_typer(ledger.jobs, name="jobs")
+app.add_typer(ledger.outputs, name="outputs")
+app.add_typer(ledger.deliveries, name="deliveries")
+app.add_typer(destinations.app, name="destinations")
+app.command()(destinations.send)
+app.add_typer(models.app, name="models")
+app.command("doctor")(doctor.doctor)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from daemon import __version__
+
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Run the command line; what overread itself says went wrong is one line, not a trace."""
+    try:
+        app()
+    except OverreadError as error:
+        typer.secho(f"overread: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(EXIT_ERROR)

@@ -1,0 +1,104 @@
+"""models: the installed bundles."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from daemon.cli.output import EXIT_ERROR, ConfigOption, JsonOption, emit, plain, table
+
+if TYPE_CHECKING:
+    from daemon.inference.bundle import Bundle
+
+app = typer.Typer(help="Model bundles.", no_args_is_help=True)
+ModelsOption = Annotated[Path | None, typer.Option("--models", help="Folder of bundles; else the configured one.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    name: str
+    version: str
+    title: str
+    digest: str
+    size_mb: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Verified:
+    name: str
+    version: str
+    ok: bool
+    detail: str
+
+
+@app.command("list")
+def list_models(config: ConfigOption = None, models: ModelsOption = None, as_json: JsonOption = False) -> None:
+    """List installed bundles; their digests are verified on the way."""
+    rows = [
+        _Row(
+            name=b.ref.name,
+            version=b.ref.version,
+            title=b.manifest.title,
+            digest=b.ref.digest[:16],
+            size_mb=round(sum(p.stat().st_size for p in b.path.rglob("*") if p.is_file()) / 1e6, 2),
+        )
+        for b in _bundles(config, models)
+    ]
+    table("models", rows, ("name", "version", "title", "size_mb", "digest"), as_json=as_json)
+
+
+@app.command()
+def show(name: str, config: ConfigOption = None, models: ModelsOption = None, as_json: JsonOption = False) -> None:
+    """Show a bundle's card, or its manifest as JSON."""
+    found = next((b for b in _bundles(config, models) if b.ref.name == name), None)
+    if found is None:
+        raise typer.BadParameter(f"no model {name}; see `overread models list`")
+    if as_json:
+        emit(plain(found.manifest))
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown((found.path / "card.md").read_text(encoding="utf-8")))
+
+
+@app.command()
+def verify(config: ConfigOption = None, models: ModelsOption = None, as_json: JsonOption = False) -> None:
+    """Check digests and run every bundle's golden input; exit 1 where a single bit differs."""
+    from daemon.inference.session import Model
+    from daemon.inference.session import verify as golden
+
+    rows = []
+    for bundle in _bundles(config, models):
+        wrong = golden(Model(bundle))
+        detail = f"differs in {', '.join(wrong)}" if wrong else "golden outputs reproduced to the bit"
+        rows.append(_Verified(name=bundle.ref.name, version=bundle.ref.version, ok=not wrong, detail=detail))
+    table("models", rows, ("name", "version", "ok", "detail"), as_json=as_json)
+    if not all(row.ok for row in rows):
+        raise typer.Exit(EXIT_ERROR)
+
+
+def _bundles(config: Path | None, models: Path | None) -> "tuple[Bundle, ...]":
+    return installed_bundles(models or models_folder(config))
+
+
+def installed_bundles(folder: Path) -> "tuple[Bundle, ...]":
+    """Return the bundles in `folder`."""
+    from daemon.inference.bundle import installed
+
+    return installed(folder)
+
+
+def models_folder(config: Path | None) -> Path:
+    """Return the configured folder of bundles, or the one that came along where nothing is configured."""
+    from daemon import config as configuration
+    from daemon.errors import FatalError
+
+    try:
+        path = configuration.locate(config)
+    except FatalError:
+        if config is not None:
+            raise
+        return configuration.bundled_models()
+    return configuration.load(path).models()

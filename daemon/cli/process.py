@@ -1,0 +1,205 @@
+"""process: a folder of DICOM files to SEG and SR, without network and without configuration."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from daemon.cli.output import EXIT_NOT_PROCESSED, JsonOption, emit
+
+if TYPE_CHECKING:
+    from daemon.domain.instance import Instance
+    from daemon.inference.reader import BundleReader
+    from daemon.services.analyse import Analysis
+
+
+@dataclass(kw_only=True)
+class JobReport:
+    """What `--json` prints for a job."""
+
+    study_instance_uid: str
+    state: str
+    reason: str = ""
+    detail: str = ""
+    model: str = ""
+    answer: str = ""
+    tumour_probability: dict[str, float] = field(default_factory=dict)
+    survival_risk: dict[str, float] = field(default_factory=dict)
+    survival: dict[str, dict[str, float]] = field(default_factory=dict)
+    uncertainty: dict[str, Any] = field(default_factory=dict)
+    lesions: list[dict[str, Any]] = field(default_factory=list)
+    outputs: list[dict[str, str]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def process(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files or folders.", exists=True)],
+    out: Annotated[Path, typer.Option(help="Gets SEG and SR files, and maps with --maps.")],
+    model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
+    models: Annotated[Path | None, typer.Option(help="Folder of model bundles.")] = None,
+    passes: Annotated[int | None, typer.Option(min=2, help="MC-dropout passes.")] = None,
+    maps: Annotated[
+        bool, typer.Option("--maps", help="Also write maps.npz: outline, probability, SD, entropy.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a folder of DICOM files and write SEG and SR; exit 3 where no study could be processed."""
+    from daemon.bootstrap import reader
+    from daemon.config import bundled_models
+
+    out.mkdir(parents=True, exist_ok=True)
+    built = reader(models or bundled_models(), 2, passes)
+    if model and model not in {b.ref.name for b in built.bundles()}:
+        raise typer.BadParameter(f"no model {model}; see `overread models list`")
+    studies, unreadable = _studies(paths)
+    reports = [r for found in studies for r in _study(found, built, model, (out, maps))]
+    if not reports:
+        reports = [
+            JobReport(study_instance_uid="", state="FAILED", reason="no-dicom", detail="no DICOM instance found")
+        ]
+    if as_json:
+        emit({"jobs": [asdict(r) for r in reports], "unreadable_files": unreadable})
+    else:
+        _print(reports, unreadable)
+    if all(r.state == "FAILED" for r in reports):
+        raise typer.Exit(EXIT_NOT_PROCESSED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Study:
+    uid: str
+    files: "dict[str, tuple[Instance, Path]]"
+
+
+def _studies(paths: list[Path]) -> tuple[list[_Study], int]:
+    """Return the studies in the files, by SOP Instance UID, and how many files are no DICOM instance."""
+    import hashlib
+    from datetime import UTC, datetime
+
+    from daemon.errors import RefusedError
+    from daemon.imaging.facts import Stored, read_facts
+
+    found: dict[str, dict[str, tuple[Instance, Path]]] = {}
+    unreadable = 0
+    for path in _files(paths):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        stored = Stored(digest=digest, size=path.stat().st_size, received_at=datetime.now(tz=UTC), patient_salt=b"")
+        try:
+            instance = read_facts(path, stored)
+        except RefusedError:
+            unreadable += 1
+            continue
+        found.setdefault(instance.study_instance_uid, {}).setdefault(instance.sop_instance_uid, (instance, path))
+    return [_Study(uid=uid, files=files) for uid, files in sorted(found.items())], unreadable
+
+
+def _files(paths: list[Path]) -> Iterator[Path]:
+    for path in paths:
+        yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
+def _study(study: _Study, built: "BundleReader", model: str | None, target: tuple[Path, bool]) -> Iterator[JobReport]:
+    from daemon.domain.selection import choose
+
+    installed = {b.manifest.name: b for b in built.bundles() if model in (None, b.ref.name)}
+    choice = choose([i for i, _ in study.files.values()], [b.manifest for b in installed.values()])
+    if choice.refusal:
+        yield JobReport(
+            study_instance_uid=study.uid,
+            state="FAILED",
+            reason=choice.refusal.reason.value,
+            detail=choice.refusal.detail,
+        )
+    from daemon.domain.job import JobInput, job_key
+    from daemon.errors import UnprocessableError
+    from daemon.services.analyse import Task, analyse
+
+    for chosen in choice.chosen:
+        bundle = installed[chosen.bundle]
+        digests = tuple(sorted(i.digest for s in chosen.series.values() for i in s.instances))
+        series = {role: s.series_instance_uid for role, s in chosen.series.items()}
+        job_input = JobInput(study_instance_uid=study.uid, series=series, instance_digests=digests)
+        report = JobReport(
+            study_instance_uid=study.uid, state="COMPLETED", model=f"{bundle.ref.name} {bundle.ref.version}"
+        )
+        task = Task(
+            job_key=job_key(job_input, bundle.ref.digest),
+            study_instance_uid=study.uid,
+            created_at=max(i.received_at for i, _ in study.files.values()),
+            paths={r: [study.files[i.sop_instance_uid][1] for i in s.instances] for r, s in chosen.series.items()},
+            bundle=bundle,
+            software_version=_version(),
+        )
+        try:
+            _fill(report, analyse(task, built), target)
+        except UnprocessableError as error:
+            report.state, report.reason, report.detail = "FAILED", error.reason, str(error)
+        yield report
+
+
+def _version() -> str:
+    from daemon import __version__
+
+    return __version__
+
+
+def _fill(report: JobReport, analysis: "Analysis", target: tuple[Path, bool]) -> None:
+    out, maps = target
+    findings = analysis.reading.findings
+    started = time.perf_counter()
+    for made in analysis.made:
+        path = out / f"{made.kind.value}_{made.dataset.SOPInstanceUID}.dcm"
+        path.write_bytes(made.content)
+        report.outputs.append({"type": made.kind.value, "path": str(path)})
+    if maps:
+        import numpy as np
+
+        reading = analysis.reading
+        path = out / f"maps_{report.model.split()[0]}_{report.study_instance_uid}.npz"
+        np.savez_compressed(
+            path, labels=reading.labels, probability=reading.probability, sd=reading.sd, entropy=reading.entropy
+        )
+        report.outputs.append({"type": "MAPS", "path": str(path)})
+    report.answer = findings.answer.value
+    report.tumour_probability = asdict(findings.tumour_probability)
+    report.survival_risk = asdict(findings.survival_risk) | {"class": findings.risk_class.value}
+    report.survival = {f"{years}y": asdict(estimate) for years, estimate in findings.survival.items()}
+    report.uncertainty = {
+        "score": findings.uncertainty.score,
+        "flag": findings.uncertainty.flag,
+        "reasons": [d.sentence for d in findings.uncertainty.doubts],
+    }
+    report.lesions = [asdict(lesion) for lesion in findings.lesions]
+    report.seconds = analysis.seconds | {"write": time.perf_counter() - started}
+
+
+def _print(reports: list[JobReport], unreadable: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table("model", "state", "answer", "probability", "risk", "lesions", "volume ml", "seconds")
+    for r in reports:
+        drawn.add_row(
+            r.model,
+            f"{r.state} {r.detail or r.reason}".strip(),
+            r.answer,
+            _estimate(r.tumour_probability),
+            _estimate(r.survival_risk),
+            str(len(r.lesions)),
+            ", ".join(f"{lesion['volume_ml']:.1f}" for lesion in r.lesions),
+            f"{sum(r.seconds.values()):.1f}",
+        )
+    console = Console()
+    console.print(drawn)
+    for r in reports:
+        for output in r.outputs:
+            console.print(f"{output['type']:4} {output['path']}", soft_wrap=True)
+    if unreadable:
+        console.print(f"{unreadable} files are no DICOM instance and were left out")
+
+
+def _estimate(value: dict[str, float]) -> str:
+    return f"{value['mean']:.3f} ± {value['sd']:.3f}" if value else ""

@@ -1,0 +1,127 @@
+"""init, serve, and the parts of serve."""
+
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from daemon.cli.output import ConfigOption
+
+if TYPE_CHECKING:
+    import threading
+
+    from daemon.bootstrap import House
+    from daemon.config import DestinationSection
+
+LOGGER = logging.getLogger(__name__)
+_DESTINATION = re.compile(r"(?P<name>[^=]+)=(?P<ae_title>[^@]+)@(?P<host>.+):(?P<port>\d+)")
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where configuration and data go.")],
+    ae_title: Annotated[str, typer.Option(help="Our AE title.")] = "OVERREAD",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 11112,
+    destination: Annotated[list[str] | None, typer.Option(help="NAME=AET@HOST:PORT; may be repeated.")] = None,
+    allow: Annotated[list[str] | None, typer.Option(help="Calling AE title that may send to us; repeatable.")] = None,
+) -> None:
+    """Write a commented FOLDER/overread.toml, make the data folder, migrate the ledger.
+
+    An existing configuration is kept; the ledger is migrated all the same.
+    """
+    from daemon import config
+    from daemon.bootstrap import House
+
+    path = folder / config.CONFIG_NAME
+    folder.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        typer.echo(f"kept {path}")
+    else:
+        listener = {"ae_title": ae_title, "port": port, "allowed_callers": tuple(allow or ())}
+        text = config.template(listener, [parse_destination(text) for text in destination or ()])
+        path.write_text(text, encoding="utf-8")
+        typer.echo(f"wrote {path}")
+    settings = config.load(path)
+    settings.data.folder.mkdir(parents=True, exist_ok=True)
+    House(settings).migrate()
+    typer.echo(f"ledger ready: {settings.database_url().rsplit('@', 1)[-1]}")
+    if not settings.listener.allowed_callers and not settings.listener.allow_any_caller:
+        typer.echo("nobody may send yet: set listener.allowed_callers")
+
+
+def parse_destination(text: str) -> "DestinationSection":
+    """Return the destination that NAME=AET@HOST:PORT names."""
+    from pydantic import ValidationError
+
+    from daemon.config import DestinationSection
+
+    match = _DESTINATION.fullmatch(text)
+    if not match:
+        raise typer.BadParameter(f"{text!r} is not NAME=AET@HOST:PORT")
+    try:
+        return DestinationSection.model_validate(match.groupdict())
+    except ValidationError as error:
+        raise typer.BadParameter(f"{text!r}: {error.errors()[0]['msg']}") from error
+
+
+def serve(config: ConfigOption = None) -> None:
+    """Run everything: listener, workers, delivery; each in a process of its own, restarted if it dies."""
+    from daemon.config import locate
+    from daemon.runtime import Supervisor
+
+    house, stop = _start(config)
+    house.reader.bundles()
+    Supervisor(locate(config), house.settings.inference.workers).run(stop)
+
+
+def listen(config: ConfigOption = None) -> None:
+    """Run the listener alone: receive into spool and ledger."""
+    from daemon.ledger.intake import Intake
+
+    house, stop = _start(config)
+    intake = Intake(house.engine)
+    for digest in house.reconcile(intake):
+        LOGGER.error("an acknowledged file is gone from the spool: %s; ask its sender to send the study again", digest)
+    with house.listener(intake):
+        stop.wait()
+    intake.close()
+
+
+def work(config: ConfigOption = None) -> None:
+    """Run one worker alone: assemble studies and process jobs."""
+    from daemon.runtime import loop
+
+    house, stop = _start(config)
+    assemble, process = house.assemble(), house.process()
+    loop("work", lambda: assemble.step() + process.step(), stop)
+
+
+def deliver(config: ConfigOption = None) -> None:
+    """Run delivery alone: send, confirm, retire."""
+    from daemon.runtime import RETIRE_SECONDS, Posting, loop
+
+    house, stop = _start(config)
+    posting = Posting(lambda: tuple(house.destinations()), house.post)
+    retire = house.retire()
+    posting.refresh(stop)
+
+    def tend() -> int:
+        posting.refresh(stop)
+        return retire.step()
+
+    loop("retire", tend, stop, RETIRE_SECONDS / 12)
+    posting.join()
+
+
+def _start(config: Path | None) -> "tuple[House, threading.Event]":
+    from daemon import log
+    from daemon.bootstrap import House
+    from daemon.config import load
+    from daemon.runtime import stop_on_signals
+
+    log.configure()
+    stop = stop_on_signals()
+    house = House(load(config))
+    house.ready()
+    return house, stop

@@ -1,0 +1,112 @@
+"""Processes: the loops of each verb, and the supervisor over them."""
+
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+LOGGER = logging.getLogger(__name__)
+POLL_SECONDS = 0.5
+RETIRE_SECONDS = 60.0
+FAULT_SECONDS = 5.0
+DRAIN_SECONDS = 120.0
+# A child that dies sooner than this is started again only after this long.
+RESTART_SECONDS = 2.0
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def loop(name: str, step: Callable[[], object], stop: threading.Event, wait: float = POLL_SECONDS) -> None:
+    """Call `step` until `stop`; pause when it had nothing to do, longer when it failed."""
+    while not stop.is_set():
+        try:
+            busy = bool(step())
+        except Exception:
+            # The edge of a loop: whatever it was, the ledger holds the truth and the next round starts from it.
+            LOGGER.exception("%s failed; going on in %.0f s", name, FAULT_SECONDS)
+            stop.wait(FAULT_SECONDS)
+            continue
+        if not busy:
+            stop.wait(wait)
+
+
+class Sends(Protocol):
+    """A verb that works on one destination."""
+
+    def step(self, name: str) -> int:
+        """Work on what is due."""
+        ...
+
+
+class Posting:
+    """One thread per destination, so that a dead one holds nothing else; new destinations get theirs."""
+
+    def __init__(self, names: Callable[[], Sequence[str]], verbs: Callable[[], Sequence[Sends]]) -> None:
+        self._names = names
+        self._verbs = verbs
+        self._threads: dict[str, threading.Thread] = {}
+
+    def refresh(self, stop: threading.Event) -> None:
+        """Start the threads that are missing."""
+        for name in self._names():
+            if name not in self._threads:
+                verbs = self._verbs()
+                thread = threading.Thread(target=_post, args=(name, verbs, stop), name=f"deliver-{name}")
+                thread.start()
+                self._threads[name] = thread
+
+    def join(self) -> None:
+        """Wait until all have stopped."""
+        for thread in self._threads.values():
+            thread.join()
+
+
+def _post(name: str, verbs: Sequence[Sends], stop: threading.Event) -> None:
+    loop(f"delivery to {name}", lambda: sum(verb.step(name) for verb in verbs), stop)
+
+
+class Supervisor:
+    """Runs the parts as processes of their own and starts again what dies."""
+
+    def __init__(self, config: Path, workers: int) -> None:
+        parts = ["listen", *["work"] * workers, "deliver"]
+        self._commands = [[sys.executable, "-m", "daemon", part, "--config", str(config)] for part in parts]
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Supervise until `stop`, then let every part finish what it has in hand."""
+        started = dict.fromkeys(range(len(self._commands)), 0.0)
+        while not stop.is_set():
+            for index, command in enumerate(self._commands):
+                child = self._children.get(index)
+                if child is not None and child.poll() is None:
+                    continue
+                if child is not None:
+                    LOGGER.error("%s ended with %s; starting it again", command[3], child.returncode)
+                if time.monotonic() - started[index] >= RESTART_SECONDS or child is None:
+                    started[index] = time.monotonic()
+                    self._children[index] = subprocess.Popen(command)
+            stop.wait(POLL_SECONDS)
+        self._drain()
+
+    def _drain(self) -> None:
+        for child in self._children.values():
+            child.terminate()
+        for child in self._children.values():
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(DRAIN_SECONDS)
+            if child.poll() is None:
+                child.kill()
+                child.wait()
