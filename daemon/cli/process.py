@@ -42,7 +42,7 @@ def process(
     models: Annotated[Path | None, typer.Option(help="Folder of model bundles.")] = None,
     passes: Annotated[int | None, typer.Option(min=2, help="MC-dropout passes.")] = None,
     maps: Annotated[
-        bool, typer.Option("--maps", help="Also write maps.npz: outline, probability, SD, entropy.")
+        bool, typer.Option("--maps", help="Also write the voxel maps as npz.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -97,9 +97,11 @@ def _mr_flaw(series: Series, rules: Eligibility) -> Reason | None:
 def _common_flaw(series: Series, rules: Eligibility) -> Reason | None:
     facts = series.first.acquisition
     kinds = {kind.upper() for kind in facts.image_type}
+    # A PET that somebody turned into SUV is derived by definition, and still what was acquired.
+    unwanted = _DERIVED_KINDS if facts.modality == "PT" else _DERIVED_KINDS | _SECONDARY
     checks = (
         (Reason.LOCALIZER, "LOCALIZER" in kinds or bool(_LOCALIZER.search(facts.series_description))),
-        (Reason.DERIVED, bool(kinds & (_SECONDARY | _DERIVED_KINDS))),
+        (Reason.DERIVED, bool(kinds & unwanted)),
         (Reason.COLOUR_PIXELS, facts.samples_per_pixel != 1),
         (Reason.TOO_FEW_SLICES, _slices(series) < rules.min_slices),
     )

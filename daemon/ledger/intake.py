@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, bindparam, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, case, insert, select, update
 
 from daemon.domain.instance import Instance
 from daemon.domain.reception import Verdict
@@ -18,7 +18,8 @@ BATCH = 64
 
 _KNOWN = select(InstanceRow.digest).where(InstanceRow.sop_instance_uid == bindparam("uid"))
 _INSERT = insert(InstanceRow)
-_SEE = update(StudyRow).where(StudyRow.uid == bindparam("study")).values(last_at=bindparam("at"))
+_NEWEST = case((StudyRow.last_at < bindparam("at"), bindparam("at")), else_=StudyRow.last_at)
+_SEE = update(StudyRow).where(StudyRow.uid == bindparam("study")).values(last_at=_NEWEST)
 _COUNT = _SEE.values(instances=StudyRow.instances + 1, dirty=True)
 
 

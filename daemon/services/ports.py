@@ -34,11 +34,11 @@ class Draft(Protocol):
         ...
 
     def settle(self) -> None:
-        """Give it its name; it outlives the process."""
+        """Give it its name, so that it outlives the process, and begin to make it durable."""
         ...
 
     def sync(self) -> None:
-        """Make it durable."""
+        """Wait until it is durable."""
         ...
 
     def drop(self) -> None:

@@ -4,6 +4,7 @@ import logging
 from datetime import timedelta
 
 from daemon.clock import Clock
+from daemon.domain.instance import Instance
 from daemon.domain.reception import Announced, Verdict
 from daemon.errors import RefusedError, RetryableError
 from daemon.imaging.facts import Stored, read_facts
@@ -43,6 +44,14 @@ class Reception:
         self.intake.closed(association, self.clock.now())
 
 
+class _UnfitError(RefusedError):
+    """The object is not kept; `verdict` says why."""
+
+    def __init__(self, verdict: Verdict, message: str) -> None:
+        super().__init__(message)
+        self.verdict = verdict
+
+
 class Incoming:
     """One object on its way in."""
 
@@ -66,11 +75,27 @@ class Incoming:
     def finish(self) -> Verdict:
         """Keep the file, record the instance, say what became of it.
 
-        File and row become durable at the same time, and success is said when both are. Ended in between, the process
+        The header is read while the file is flushed, and file and row become durable at the same time; success is said
+        when both are. Ended in between, the process
         leaves a whole file, with or without a row; a loss of power may leave a row whose file is short, which
         `reconcile` finds. Neither was acknowledged, so the sender sends again and mends both.
         """
-        here = self._reception
+        self._draft.settle()
+        reach(Point.FILE_KEPT)
+        try:
+            instance = self._facts()
+        except _UnfitError as unfit:
+            LOGGER.warning("refused an object of %s: %s", self._announced.association, unfit)
+            self._draft.drop()
+            return unfit.verdict
+        recorded = self._reception.intake.submit(instance, self._announced.association)
+        self._draft.sync()
+        verdict = recorded.result()
+        reach(Point.INSTANCE_RECORDED)
+        return verdict
+
+    def _facts(self) -> Instance:
+        here, told = self._reception, self._announced
         stored = Stored(
             digest=self._draft.digest,
             size=self._draft.size,
@@ -80,21 +105,10 @@ class Incoming:
         try:
             instance = read_facts(self._draft.path, stored)
         except RefusedError as error:
-            LOGGER.warning("refused an object of %s: %s", self._announced.association, error)
-            self._draft.drop()
-            return Verdict.MALFORMED
-        told = self._announced
+            raise _UnfitError(Verdict.MALFORMED, str(error)) from error
         if (instance.sop_class_uid, instance.sop_instance_uid) != (told.sop_class_uid, told.sop_instance_uid):
-            LOGGER.warning("refused an object of %s: its UIDs are not those announced", told.association)
-            self._draft.drop()
-            return Verdict.MISMATCH
-        self._draft.settle()
-        reach(Point.FILE_KEPT)
-        recorded = here.intake.submit(instance, told.association)
-        self._draft.sync()
-        verdict = recorded.result()
-        reach(Point.INSTANCE_RECORDED)
-        return verdict
+            raise _UnfitError(Verdict.MISMATCH, "its UIDs are not those announced")
+        return instance
 
 
 def reconcile(spool: Spool, files: Files, intake: Intake, clock: Clock) -> list[str]:

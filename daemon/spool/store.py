@@ -5,13 +5,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
-# Flushes that wait on the disk at once: about as many as associations that end an object at the same moment.
-_FLUSHES = 16
+# Flushes that wait on the disk at once: two for each association that ends an object at the same moment.
+_FLUSHES = 32
 
 
 class Draft:
@@ -24,6 +24,7 @@ class Draft:
         self.path = Path(name)
         self._file: BinaryIO = cast("BinaryIO", os.fdopen(handle, "wb", buffering=0))
         self._hash = hashlib.sha256()
+        self._flushing: tuple[Future[None], ...] = ()
         self.size = 0
 
     def write(self, chunk: bytes | memoryview) -> None:
@@ -50,29 +51,34 @@ class Draft:
         return self.path
 
     def settle(self) -> None:
-        """Give the file its name. It outlives this process from now on, the machine's power only after `sync`.
+        """Give the file its name and begin to make it durable.
 
-        A file that is there already has the same bytes and is replaced by itself.
+        It outlives this process from now on, and the machine's power after `sync`. Bytes and name are flushed at the
+        same time, because each may take a tick of the disk's clock, and while the caller goes on. A file that is there
+        already has the same bytes and is replaced by itself.
         """
         target = place(self._objects, self.digest)
         self.path.rename(target)
         self.path = target
+        self._flushing = (
+            self._flushes.submit(os.fsync, self._file.fileno()),
+            self._flushes.submit(_sync_folder, target.parent),
+        )
 
     def sync(self) -> None:
-        """Make bytes and name durable; both flushes at once, because each may take a tick of the clock.
+        """Wait until the file is durable.
 
         Raises:
             OSError: the disk refuses.
         """
-        folder = self._flushes.submit(_sync_folder, self.path.parent)
-        try:
-            os.fsync(self._file.fileno())
-        finally:
-            self._file.close()
-        folder.result()
+        wait(self._flushing)
+        self._file.close()
+        for flush in self._flushing:
+            flush.result()
 
     def drop(self) -> None:
         """Forget the file."""
+        wait(self._flushing)
         self._file.close()
         self.path.unlink(missing_ok=True)
 
