@@ -94,8 +94,15 @@ class Jobs:
             if job is None:
                 return False
             for output in result.outputs:
-                row = OutputRow(job_id=job.id, **vars(output) | {"kind": output.kind.value, "series_uid": ""})
-                row.series_uid = output.series_instance_uid
+                row = OutputRow(
+                    job_id=job.id,
+                    kind=output.kind.value,
+                    sop_class_uid=output.sop_class_uid,
+                    sop_instance_uid=output.sop_instance_uid,
+                    series_uid=output.series_instance_uid,
+                    digest=output.digest,
+                    size=output.size,
+                )
                 session.add(row)
                 session.flush()
                 for name in result.destinations:

@@ -39,14 +39,6 @@ def _is_docstring(node: ast.AST) -> TypeGuard[ast.Expr]:
 
 def _code_lines(source: str) -> set[int]:
     """Return the lines that hold code: neither blank, comment nor docstring."""
-    skip = {
-        tokenize.COMMENT,
-        tokenize.NL,
-        tokenize.NEWLINE,
-        tokenize.INDENT,
-        tokenize.DEDENT,
-        tokenize.ENDMARKER,
-    }
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in NOT_CODE:

@@ -1,0 +1,161 @@
+"""A quick look at a header: a few plain values out of the first bytes of a Part 10 file.
+
+pydicom takes a millisecond for the header of a CT slice, more than its flush to disk. Most headers need nothing that
+pydicom knows better: little endian, ASCII, known places. This reads those and gives up on everything else, so that
+whoever calls it asks pydicom then. It never answers differently from pydicom.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydicom.uid import UID
+
+_PREFIX = 132
+_META = 0x0002_0000
+_TRANSFER_SYNTAX = 0x0002_0010
+_PIXELS = 0x7FE0_0000
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD
+_UNDEFINED = 0xFFFF_FFFF
+_LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+_SHORT = frozenset(
+    {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS"}
+    | {b"ST", b"TM", b"UI", b"UL", b"US"}
+)
+_TAG = struct.Struct("<HH")
+_IMPLICIT = struct.Struct("<HHL")
+_DEEPEST = 16
+
+
+class Header(Protocol):
+    """What facts are read from: pydicom's data set, or a quick look."""
+
+    def get(self, key: str, default: object = None, /) -> object:
+        """Return the value of a keyword, or `default`."""
+        ...
+
+
+class _UnclearError(Exception):
+    """Something that pydicom knows better."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Element:
+    """A wanted attribute: its keyword, whether it is a US, and whether it may have several values."""
+
+    keyword: str
+    short: bool = False
+    several: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickHeader:
+    """Values by keyword as pydicom would print them: texts, lists of texts, whole numbers."""
+
+    transfer_syntax_uid: str
+    values: Mapping[str, object]
+
+    def get(self, key: str, default: object = None, /) -> object:
+        """Return the value of a keyword, or `default`."""
+        return self.values.get(key, default)
+
+
+def glance(content: bytes, wanted: Mapping[int, Element]) -> QuickHeader | None:
+    """Return the `wanted` attributes (by tag) that stand before the pixels, or None where pydicom must be asked.
+
+    Args:
+        content: the first bytes of a Part 10 file; the whole header must lie in them.
+        wanted: tag -> what to read.
+    """
+    try:
+        return _Reader(content).read(wanted)
+    except (_UnclearError, struct.error, UnicodeDecodeError):
+        return None
+
+
+class _Reader:
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._implicit = False
+
+    def read(self, wanted: Mapping[int, Element]) -> QuickHeader:
+        if self._content[_PREFIX - 4 : _PREFIX] != b"DICM":
+            raise _UnclearError
+        values: dict[str, object] = {}
+        syntax = ""
+        offset, last = _PREFIX, -1
+        while True:
+            tag, start, length = self._element(offset)
+            if tag <= last:
+                raise _UnclearError
+            if last < _META + 0x10000 <= tag:
+                self._settle_syntax(syntax)
+                tag, start, length = self._element(offset)
+            if tag >= _PIXELS:
+                return QuickHeader(transfer_syntax_uid=syntax, values=values)
+            end = self._end(start, length, 0)
+            if tag == _TRANSFER_SYNTAX:
+                syntax = self._content[start:end].decode("ascii").rstrip("\0 ")
+            elif tag in wanted:
+                values[wanted[tag].keyword] = _value(self._content[start:end], wanted[tag])
+            offset, last = end, tag
+
+    def _settle_syntax(self, syntax: str) -> None:
+        uid = UID(syntax)
+        if not uid.is_transfer_syntax or uid.is_deflated or not uid.is_little_endian:
+            raise _UnclearError
+        self._implicit = uid.is_implicit_VR
+
+    def _element(self, offset: int) -> tuple[int, int, int]:
+        """Return tag, start of the value and its length, in bytes."""
+        group, element = _TAG.unpack_from(self._content, offset)
+        tag = group << 16 | element
+        if self._implicit or group == _ITEM >> 16:
+            return tag, offset + 8, _IMPLICIT.unpack_from(self._content, offset)[2]
+        vr = self._content[offset + 4 : offset + 6]
+        if vr in _SHORT:
+            return tag, offset + 8, int.from_bytes(self._content[offset + 6 : offset + 8], "little")
+        if vr not in _LONG:
+            raise _UnclearError
+        length = int.from_bytes(self._content[offset + 8 : offset + 12], "little")
+        if vr == b"UN" and length == _UNDEFINED:
+            raise _UnclearError
+        return tag, offset + 12, length
+
+    def _end(self, start: int, length: int, depth: int) -> int:
+        end = self._sequence_end(start, depth) if length == _UNDEFINED else start + length
+        if end > len(self._content):
+            raise _UnclearError
+        return end
+
+    def _sequence_end(self, offset: int, depth: int) -> int:
+        if depth > _DEEPEST:
+            raise _UnclearError
+        while True:
+            tag, start, length = self._element(offset)
+            if tag == _SEQUENCE_END:
+                return start
+            if tag != _ITEM:
+                raise _UnclearError
+            offset = self._item_end(start, depth) if length == _UNDEFINED else start + length
+
+    def _item_end(self, offset: int, depth: int) -> int:
+        while True:
+            tag, start, length = self._element(offset)
+            if tag == _ITEM_END:
+                return start
+            offset = self._end(start, length, depth + 1)
+
+
+def _value(raw: bytes, element: Element) -> object:
+    if element.short:
+        if len(raw) != 2:  # noqa: PLR2004 - one US
+            raise _UnclearError
+        return int.from_bytes(raw, "little")
+    text = raw.decode("ascii").rstrip("\0 ")
+    if "\x1b" in text or "\0" in text or ("\\" in text and not element.several):
+        raise _UnclearError
+    if not text:
+        return None
+    return text.split("\\") if "\\" in text else text

@@ -1,0 +1,104 @@
+"""A real daemon for tests: `overread init` and `overread serve` as a user runs them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.peers import HOST, Peer, free_port, wait_until
+
+OVERREAD = [sys.executable, "-m", "daemon"]
+
+
+@dataclass(kw_only=True)
+class Daemon:
+    """A running `overread serve`; `folder` holds configuration, data and log."""
+
+    folder: Path
+    port: int
+    ae_title: str
+    process: subprocess.Popen[bytes]
+
+    @property
+    def config(self) -> Path:
+        """Return the configuration file."""
+        return self.folder / "overread.toml"
+
+
+def overread(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    return subprocess.run([*OVERREAD, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def init(folder: Path, port: int, archive: Peer, **keys: str) -> Path:
+    """Write a configuration that waits little, and return its path; `keys` are lines to replace."""
+    made = overread(
+        "init",
+        str(folder),
+        "--port",
+        str(port),
+        "--allow",
+        "STORESCU",
+        "--destination",
+        f"pacs={archive.ae_title}@{HOST}:{archive.port}",
+    )
+    assert made.returncode == 0, made.stderr
+    path = folder / "overread.toml"
+    wanted = {"quiet_seconds": "2", "headroom_mb": "64", "first_retry_seconds": "0.5", **keys}
+    lines = [_replaced(line, wanted) for line in path.read_text().splitlines()]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def _replaced(line: str, wanted: Mapping[str, str]) -> str:
+    key = line.partition(" = ")[0]
+    return f"{key} = {wanted[key]}" if key in wanted else line
+
+
+@contextmanager
+def serving(folder: Path, port: int, environment: Mapping[str, str] | None = None) -> Iterator[Daemon]:
+    """Run `overread serve` in a process group of its own until the block ends."""
+    with (folder / "serve.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*OVERREAD, "serve", "--config", str(folder / "overread.toml")],
+            stderr=log,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+        )
+    try:
+        wait_until(lambda: _listens(port), 30, "the daemon to listen")
+        yield Daemon(folder=folder, port=port, ae_title="OVERREAD", process=process)
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask the daemon to end; kill its group where it does not."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End the daemon and all its parts at once, as loss of power would."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _listens(port: int) -> bool:
+
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+__all__ = ["Daemon", "free_port", "init", "kill", "overread", "serving", "stop"]
