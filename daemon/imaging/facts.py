@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from daemon.domain.instance import AcquisitionFacts, Geometry, Instance
 from daemon.errors import RefusedError
+from daemon.imaging.header import Element, Header, Kind, glance
 
-_KEYWORDS = (
+_SEVERAL = ("ImageType", "ScanningSequence", "CorrectedImage", "ImagePositionPatient", "ImageOrientationPatient")
+_TEXTS = (
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -23,30 +25,33 @@ _KEYWORDS = (
     "PatientID",
     "IssuerOfPatientID",
     "Modality",
-    "ImageType",
     "SeriesDescription",
     "ProtocolName",
     "BodyPartExamined",
-    "ScanningSequence",
     "EchoTime",
     "RepetitionTime",
     "InversionTime",
     "ContrastBolusAgent",
     "Units",
-    "CorrectedImage",
+)
+_WHOLES = (
     "SeriesNumber",
     "AcquisitionNumber",
     "InstanceNumber",
     "TemporalPositionIdentifier",
     "ImagesInAcquisition",
-    "SamplesPerPixel",
-    "Rows",
-    "Columns",
     "NumberOfFrames",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
 )
+_SHORTS = ("SamplesPerPixel", "Rows", "Columns")
+_KINDS = {
+    **dict.fromkeys(_TEXTS, Kind.TEXT),
+    **dict.fromkeys((*_SEVERAL, "PixelSpacing"), Kind.TEXTS),
+    **dict.fromkeys(_WHOLES, Kind.WHOLE),
+    **dict.fromkeys(_SHORTS, Kind.SHORT),
+}
+_WANTED = {int(Tag(keyword)): Element(keyword=keyword, kind=kind) for keyword, kind in _KINDS.items()}
+# Most headers end well before; of the others pydicom reads what it needs.
+_GLANCE_BYTES = 1 << 16
 _REQUIRED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -67,9 +72,9 @@ def read_facts(path: Path, stored: Stored) -> Instance:
         RefusedError: it is no DICOM file, is cut off within its header, or lacks a UID.
     """
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_KEYWORDS))
+        header, syntax = _header(path)
         missing = [k for k in _REQUIRED if not header.get(k)]
-        instance = None if missing else _instance(header, str(header.file_meta.TransferSyntaxUID), stored)
+        instance = None if missing else _instance(header, syntax, stored)
     except Exception as error:
         # Whatever a malformed header makes the parser raise, the answer to the sender is the same.
         raise RefusedError(f"the header cannot be parsed ({type(error).__name__})") from error
@@ -78,13 +83,23 @@ def read_facts(path: Path, stored: Stored) -> Instance:
     return instance
 
 
-def _instance(header: Dataset, transfer_syntax: str, stored: Stored) -> Instance:
+def _header(path: Path) -> tuple[Header, str]:
+    """Return the header and the transfer syntax UID of a file."""
+    with path.open("rb") as file:
+        quick = glance(file.read(_GLANCE_BYTES), _WANTED)
+    if quick is not None:
+        return quick, quick.transfer_syntax_uid
+    full = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_KINDS))
+    return full, str(full.file_meta.TransferSyntaxUID)
+
+
+def _instance(header: Header, transfer_syntax: str, stored: Stored) -> Instance:
     patient = f"{header.get('IssuerOfPatientID', '')}\x1f{header.get('PatientID', '')}"
     return Instance(
-        sop_class_uid=str(header.SOPClassUID),
-        sop_instance_uid=str(header.SOPInstanceUID),
-        series_instance_uid=str(header.SeriesInstanceUID),
-        study_instance_uid=str(header.StudyInstanceUID),
+        sop_class_uid=str(header.get("SOPClassUID")),
+        sop_instance_uid=str(header.get("SOPInstanceUID")),
+        series_instance_uid=str(header.get("SeriesInstanceUID")),
+        study_instance_uid=str(header.get("StudyInstanceUID")),
         transfer_syntax_uid=transfer_syntax,
         frame_of_reference_uid=str(header.get("FrameOfReferenceUID") or ""),
         patient_key=hmac.new(stored.patient_salt, patient.encode(), hashlib.sha256).hexdigest(),
@@ -100,7 +115,7 @@ def _instance(header: Dataset, transfer_syntax: str, stored: Stored) -> Instance
     )
 
 
-def _geometry(header: Dataset) -> Geometry | None:
+def _geometry(header: Header) -> Geometry | None:
     position = _floats(header.get("ImagePositionPatient"), 3)
     orientation = _floats(header.get("ImageOrientationPatient"), 6)
     spacing = _floats(header.get("PixelSpacing"), 2)
@@ -114,7 +129,7 @@ def _geometry(header: Dataset) -> Geometry | None:
     )
 
 
-def _acquisition(header: Dataset) -> AcquisitionFacts:
+def _acquisition(header: Header) -> AcquisitionFacts:
     return AcquisitionFacts(
         modality=str(header.get("Modality") or ""),
         image_type=_texts(header.get("ImageType")),
@@ -151,7 +166,7 @@ def _integer(value: object) -> int | None:
     return None if number is None else int(number)
 
 
-def _floats(values: Sequence[object] | None, count: int) -> list[float] | None:
-    if values is None or len(values) != count:
+def _floats(values: object, count: int) -> list[float] | None:
+    if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != count:
         return None
     return [float(str(v)) for v in values]

@@ -8,12 +8,13 @@ whoever calls it asks pydicom then. It never answers differently from pydicom.
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from enum import Enum, auto
+from typing import Any, Protocol
 
 from pydicom.uid import UID
 
 _PREFIX = 132
-_META = 0x0002_0000
+_META = b"\x02\x00"  # group 0002, little endian
 _TRANSFER_SYNTAX = 0x0002_0010
 _PIXELS = 0x7FE0_0000
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE_E000, 0xFFFE_E00D, 0xFFFE_E0DD
@@ -31,7 +32,7 @@ _DEEPEST = 16
 class Header(Protocol):
     """What facts are read from: pydicom's data set, or a quick look."""
 
-    def get(self, key: str, default: object = None, /) -> object:
+    def get(self, key: str, default: object = None, /) -> Any:  # noqa: ANN401 - a DICOM value has many types
         """Return the value of a keyword, or `default`."""
         ...
 
@@ -40,13 +41,21 @@ class _UnclearError(Exception):
     """Something that pydicom knows better."""
 
 
+class Kind(Enum):
+    """How a value is read."""
+
+    TEXT = auto()
+    TEXTS = auto()
+    WHOLE = auto()
+    SHORT = auto()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Element:
-    """A wanted attribute: its keyword, whether it is a US, and whether it may have several values."""
+    """A wanted attribute: its keyword, and whether it is text, texts, a whole number in text, or a US."""
 
     keyword: str
-    short: bool = False
-    several: bool = False
+    kind: Kind = Kind.TEXT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,30 +91,31 @@ class _Reader:
     def read(self, wanted: Mapping[int, Element]) -> QuickHeader:
         if self._content[_PREFIX - 4 : _PREFIX] != b"DICM":
             raise _UnclearError
+        offset, syntax = self._meta(_PREFIX)
+        self._implicit = syntax.is_implicit_VR
         values: dict[str, object] = {}
-        syntax = ""
-        offset, last = _PREFIX, -1
+        last = -1
         while True:
             tag, start, length = self._element(offset)
-            if tag <= last:
-                raise _UnclearError
-            if last < _META + 0x10000 <= tag:
-                self._settle_syntax(syntax)
-                tag, start, length = self._element(offset)
             if tag >= _PIXELS:
                 return QuickHeader(transfer_syntax_uid=syntax, values=values)
-            end = self._end(start, length, 0)
-            if tag == _TRANSFER_SYNTAX:
-                syntax = self._content[start:end].decode("ascii").rstrip("\0 ")
-            elif tag in wanted:
-                values[wanted[tag].keyword] = _value(self._content[start:end], wanted[tag])
-            offset, last = end, tag
+            if tag <= last:
+                raise _UnclearError
+            offset, last = self._end(start, length, 0), tag
+            if tag in wanted:
+                values[wanted[tag].keyword] = _value(self._content[start:offset], wanted[tag].kind)
 
-    def _settle_syntax(self, syntax: str) -> None:
-        uid = UID(syntax)
-        if not uid.is_transfer_syntax or uid.is_deflated or not uid.is_little_endian:
+    def _meta(self, offset: int) -> tuple[int, UID]:
+        """Return where the data set starts and its transfer syntax."""
+        syntax = UID("")
+        while self._content[offset : offset + 2] == _META:
+            tag, start, length = self._element(offset)
+            offset = self._end(start, length, 0)
+            if tag == _TRANSFER_SYNTAX:
+                syntax = UID(self._content[start:offset].decode("ascii").rstrip("\0 "))
+        if not syntax.is_transfer_syntax or syntax.is_deflated or not syntax.is_little_endian:
             raise _UnclearError
-        self._implicit = uid.is_implicit_VR
+        return offset, syntax
 
     def _element(self, offset: int) -> tuple[int, int, int]:
         """Return tag, start of the value and its length, in bytes."""
@@ -148,14 +158,14 @@ class _Reader:
             offset = self._end(start, length, depth + 1)
 
 
-def _value(raw: bytes, element: Element) -> object:
-    if element.short:
+def _value(raw: bytes, kind: Kind) -> object:
+    if kind is Kind.SHORT:
         if len(raw) != 2:  # noqa: PLR2004 - one US
             raise _UnclearError
         return int.from_bytes(raw, "little")
     text = raw.decode("ascii").rstrip("\0 ")
-    if "\x1b" in text or "\0" in text or ("\\" in text and not element.several):
+    if "\x1b" in text or "\0" in text or ("\\" in text and kind is not Kind.TEXTS):
         raise _UnclearError
-    if not text:
-        return None
+    if kind is Kind.WHOLE and text and not text.strip().lstrip("+-").isdigit():
+        raise _UnclearError
     return text.split("\\") if "\\" in text else text
