@@ -9,10 +9,10 @@ setup: .venv/.ready  ## make .venv with everything, and Debian's DICOM peers whe
 	@scripts/setup.sh
 
 demo: setup  ## push an MRI, a PET/CT and a normal study through the daemon into a PACS; pictures in demo-out/
-	@$(PY) -m demo --out demo-out
+	@scripts/isolated.sh $(PY) -m demo --out demo-out
 
 test: setup  ## every test; starts the servers it needs
-	@$(PY) -m pytest
+	@scripts/isolated.sh $(PY) -m pytest
 
 check: setup  ## format, lint, types, layers, house rules
 	@.venv/bin/ruff format --check .
@@ -22,9 +22,9 @@ check: setup  ## format, lint, types, layers, house rules
 	@$(PY) -m pytest -q tests/unit/test_house.py
 
 bench: setup  ## the figures of docs/benchmarks.md, as ratios against peers in one run
-	@$(PY) -m benchmarks.inference
-	@$(PY) -m benchmarks.receive
-	@$(PY) -m benchmarks.answer
+	@scripts/isolated.sh $(PY) -m benchmarks.inference
+	@scripts/isolated.sh $(PY) -m benchmarks.receive
+	@scripts/isolated.sh $(PY) -m benchmarks.answer
 
 format:
 	@.venv/bin/ruff format .

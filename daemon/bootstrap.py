@@ -124,7 +124,8 @@ class House:
             ae_title=section.ae_title,
             host=section.host,
             port=section.port,
-            callers=frozenset(section.allowed_callers),
+            # A destination reports its storage commitments on associations of its own.
+            callers=frozenset((*section.allowed_callers, *(d.ae_title for d in self.destinations().values()))),
             allow_any_caller=section.allow_any_caller,
             max_associations=section.max_associations,
         )
