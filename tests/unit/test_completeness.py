@@ -1,0 +1,61 @@
+"""Completeness is judged by evidence before time."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from daemon.domain.assembly import Patience, StudyFacts, Verdict, judge
+from daemon.domain.instance import Instance
+from tests.instances import NOW, series
+
+PATIENCE = Patience(quiet=timedelta(seconds=30))
+
+
+def study(*instances: Instance, open_associations: int = 0) -> StudyFacts:
+    return StudyFacts(study_instance_uid="1.2", instances=instances, open_associations=open_associations, conflicts=0)
+
+
+def test_a_quiet_unbroken_series_is_presumed_complete() -> None:
+    """Without counts, unbroken slices and a quiet time suffice, and the verdict says that it presumes."""
+    facts = study(*series(20))
+    assert not judge(facts, NOW + timedelta(seconds=29), PATIENCE).ready
+    late = judge(facts, NOW + timedelta(seconds=30), PATIENCE)
+    assert (late.verdict, late.ready) == (Verdict.PRESUMED, True)
+
+
+def test_an_open_association_holds_the_study() -> None:
+    """While an association that carried the study stands, more may come, however long it is quiet."""
+    facts = study(*series(20), open_associations=1)
+    verdict = judge(facts, NOW + timedelta(hours=5), PATIENCE)
+    assert not verdict.ready
+    assert "open" in verdict.evidence
+
+
+def test_counted_images_shorten_the_wait() -> None:
+    """Where Images in Acquisition are all there, a sixth of the quiet time is enough."""
+    counted = [replace(i, acquisition=replace(i.acquisition, images_in_acquisition=20)) for i in series(20)]
+    early = judge(study(*counted), NOW + timedelta(seconds=5), PATIENCE)
+    assert (early.verdict, early.ready) == (Verdict.COMPLETE, True)
+
+
+def test_too_few_counted_images_wait_longer_and_say_how_many() -> None:
+    """Fewer images than the acquisition says wait four quiet times, and the evidence counts them."""
+    counted = [replace(i, acquisition=replace(i.acquisition, images_in_acquisition=24)) for i in series(20)]
+    waiting = judge(study(*counted), NOW + timedelta(seconds=100), PATIENCE)
+    assert (waiting.verdict, waiting.ready) == (Verdict.INCOMPLETE, False)
+    assert "20 of 24" in waiting.evidence
+    assert judge(study(*counted), NOW + timedelta(seconds=120), PATIENCE).ready
+
+
+def test_a_gap_waits_longer_and_is_named() -> None:
+    """A missing slice is waited for four quiet times, then the study goes on as incomplete."""
+    broken = [i for n, i in enumerate(series(20)) if n != 7]
+    waiting = judge(study(*broken), NOW + timedelta(seconds=60), PATIENCE)
+    assert (waiting.verdict, waiting.ready) == (Verdict.INCOMPLETE, False)
+    assert "missing" in waiting.evidence
+    assert judge(study(*broken), NOW + timedelta(seconds=121), PATIENCE).ready
+
+
+def test_the_newest_instance_of_any_series_starts_the_quiet_time_again() -> None:
+    """CT an instance later than PET makes the study wait for the CT."""
+    late = replace(series(1, uid="9")[0], received_at=datetime(2026, 1, 1, 12, 0, 40, tzinfo=UTC))
+    assert not judge(study(*series(20), late), NOW + timedelta(seconds=45), PATIENCE).ready

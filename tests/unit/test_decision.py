@@ -1,0 +1,70 @@
+"""From numbers to an answer."""
+
+from dataclasses import replace
+
+import pytest
+
+from daemon.domain.decision import RawNumbers, decide
+from daemon.domain.finding import Answer, Doubt, Lesion, RiskClass
+from tests.manifests import CALIBRATION
+
+LESION = Lesion(
+    number=1,
+    volume_ml=5.0,
+    volume_sd_ml=0.5,
+    longest_mm=20.0,
+    centre_mm=(0, 0, 0),
+    bounds_mm=((0, 0, 0), (1, 1, 1)),
+    slices=(0, 3),
+    key_slice=1,
+    probability=0.9,
+)
+SURE = RawNumbers(tumour_logits=(4.0, 4.2, 3.8), risks=(0.0, 0.0, 0.0), entropy_score=0.1, seed=1)
+
+
+def test_likely_with_an_outline() -> None:
+    """A high probability with an outline is LIKELY and needs no review."""
+    findings = decide(SURE, [LESION], CALIBRATION)
+    assert findings.answer is Answer.LIKELY
+    assert not findings.uncertainty.flag
+    assert findings.lesions == (LESION,)
+
+
+def test_not_likely_without_an_outline() -> None:
+    """A low probability without outline is NOT LIKELY."""
+    findings = decide(replace(SURE, tumour_logits=(-4.0, -4.0)), [], CALIBRATION)
+    assert (findings.answer, findings.lesions) == (Answer.NOT_LIKELY, ())
+
+
+@pytest.mark.parametrize(
+    ("logits", "lesions", "doubt"),
+    [
+        ((0.0, 0.1), [LESION], Doubt.BAND),
+        ((4.0, -4.0, 4.0, 4.0), [LESION], Doubt.DISAGREEMENT),
+        ((4.0, 4.0), [], Doubt.NO_OUTLINE),
+        ((-4.0, -4.0), [LESION], Doubt.STRAY_OUTLINE),
+    ],
+)
+def test_contradictions_are_uncertain_and_say_why(
+    logits: tuple[float, ...], lesions: list[Lesion], doubt: Doubt
+) -> None:
+    """Whatever speaks against a plain answer makes it UNCERTAIN, with that reason."""
+    findings = decide(replace(SURE, tumour_logits=logits), lesions, CALIBRATION)
+    assert findings.answer is Answer.UNCERTAIN
+    assert doubt in findings.uncertainty.doubts
+
+
+def test_a_vague_outline_is_flagged_but_answered() -> None:
+    """Entropy above its limit asks for review without taking the answer back."""
+    findings = decide(replace(SURE, entropy_score=0.9), [LESION], CALIBRATION)
+    assert findings.answer is Answer.LIKELY
+    assert findings.uncertainty.doubts == (Doubt.VAGUE_OUTLINE,)
+
+
+def test_survival_follows_breslow() -> None:
+    """S(t) = S0(t) ** exp(risk): at risk ln 2 the baseline is squared."""
+    findings = decide(replace(SURE, risks=(0.6931471805599453,) * 3), [LESION], CALIBRATION)
+    assert findings.survival[1].mean == pytest.approx(0.81)
+    assert findings.survival[5].mean == pytest.approx(0.16)
+    assert findings.survival[1].sd == 0
+    assert findings.risk_class is RiskClass.HIGH

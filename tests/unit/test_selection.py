@@ -1,0 +1,124 @@
+"""Which series is read, and the reason where none is."""
+
+from dataclasses import replace
+
+import pytest
+
+from daemon.domain.assembly import Choice
+from daemon.domain.instance import Instance
+from daemon.domain.model_bundle import Manifest
+from daemon.domain.reasons import Reason
+from daemon.domain.selection import choose, mr_sequence
+from tests.instances import CT, PT, facts, series
+from tests.manifests import BRAIN, PETCT
+
+
+def pick(*instances: Instance, manifests: tuple[Manifest, ...] = (BRAIN, PETCT)) -> Choice:
+    return choose(instances, manifests)
+
+
+def reason(*instances: Instance) -> Reason:
+    choice = pick(*instances)
+    assert not choice.chosen
+    assert choice.refusal is not None
+    return choice.refusal.reason
+
+
+@pytest.mark.parametrize(
+    ("description", "expected"),
+    [
+        ("AX FLAIR", "FLAIR"),
+        ("t2_tirm_tra_dark-fluid FLAIR", "FLAIR"),
+        ("AX T2 TSE", "T2"),
+        ("3D Ax T1 MP-RAGE", "T1"),
+        ("AX T1 +C", "T1C"),
+        ("t1_mprage post Gd", "T1C"),
+        ("T2* GRE", None),
+        ("DWI b1000", None),
+        ("ep2d_diff ADC", None),
+        ("TOF MRA", None),
+    ],
+)
+def test_sequences_are_told_by_description(description: str, expected: str | None) -> None:
+    """Common descriptions name their contrast; what is no anatomy is none."""
+    assert mr_sequence(facts(description=description)) == expected
+
+
+def test_sequences_without_description_are_told_by_timing() -> None:
+    """Long echo, repetition and inversion make a FLAIR; short echo a T1, with contrast agent a T1C."""
+    assert mr_sequence(facts(description="", echo_time=120, repetition_time=9000, inversion_time=2500)) == "FLAIR"
+    assert mr_sequence(facts(description="", echo_time=95, repetition_time=4500)) == "T2"
+    assert mr_sequence(facts(description="", echo_time=3, repetition_time=8)) == "T1"
+    assert mr_sequence(facts(description="", echo_time=3, repetition_time=8, contrast_agent="Gd")) == "T1C"
+
+
+def test_flair_is_preferred_whatever_came_first() -> None:
+    """Of T1, T2 and FLAIR the FLAIR is read."""
+    parts = [("1", "AX T1"), ("2", "AX T2"), ("3", "AX FLAIR")]
+    instances = [i for uid, d in parts for i in series(20, uid=uid, acquisition=facts(description=d))]
+    chosen = pick(*instances).chosen
+    assert [(c.bundle, c.series["MR"].series_instance_uid) for c in chosen] == [("brain-mri", "1.2.3")]
+
+
+def test_a_broken_flair_gives_way_to_a_whole_t2() -> None:
+    """A FLAIR with a missing slice is passed over where a whole T2 is there."""
+    flair = series(20, uid="1")[:7] + series(20, uid="1")[8:]
+    whole = series(20, uid="2", acquisition=facts(description="AX T2"))
+    assert pick(*flair, *whole).chosen[0].series["MR"].series_instance_uid == "1.2.2"
+
+
+@pytest.mark.parametrize(
+    ("instances", "expected"),
+    [
+        (
+            series(3, acquisition=facts(description="3-plane loc", image_type=("ORIGINAL", "LOCALIZER"))),
+            Reason.LOCALIZER,
+        ),
+        (series(20, acquisition=facts(image_type=("DERIVED", "SECONDARY"))), Reason.DERIVED),
+        (series(1), Reason.TOO_FEW_SLICES),
+        (series(20)[:9] + series(20)[10:], Reason.MISSING_SLICES),
+        (series(20, gap=12.0), Reason.MISSING_SLICES),
+        (series(20) + series(20)[:1] * 1 + series(20, gap=4.0)[5:6], Reason.FOUR_D),
+        (series(20, acquisition=facts(description="SWI")), Reason.WRONG_SEQUENCE),
+        (series(20, acquisition=facts(body_part="KNEE")), Reason.WRONG_BODY_PART),
+        (series(20, acquisition=facts("US", "abdomen")), Reason.WRONG_MODALITY),
+        (series(20, acquisition=facts(CT, "head")), Reason.NO_PET),
+        (series(20, acquisition=facts(PT, "PET")), Reason.NO_CT),
+        (series(20, acquisition=facts(samples_per_pixel=3)), Reason.COLOUR_PIXELS),
+    ],
+)
+def test_what_cannot_be_read_names_its_reason(instances: list[Instance], expected: Reason) -> None:
+    """Every kind of unfit series gets its own reason."""
+    assert reason(*instances) is expected
+
+
+def test_mixed_orientations_are_named() -> None:
+    """Axial and coronal slices in one series are no volume."""
+    axial, tilted = series(20)[:10], series(20)[10:]
+    coronal = [
+        replace(i, geometry=replace(i.geometry, orientation=(1.0, 0.0, 0.0, 0.0, 0.0, -1.0)))
+        for i in tilted
+        if i.geometry
+    ]
+    assert reason(*axial, *coronal) is Reason.MIXED_ORIENTATIONS
+
+
+def test_two_patients_in_one_study_are_refused() -> None:
+    """A study whose instances name two patients is not read at all."""
+    assert reason(*series(20), *series(20, uid="6", patient="other")) is Reason.MIXED_PATIENTS
+
+
+def test_pet_and_ct_are_read_together() -> None:
+    """PET and CT in one frame of reference are the PET/CT model's input; the corrected PET is preferred."""
+    plain = series(30, uid="1", acquisition=facts(PT, "PET NAC"))
+    corrected = series(30, uid="2", acquisition=facts(PT, "PET AC", corrected_image=("DECY", "ATTN")))
+    ct = series(40, uid="3", acquisition=facts(CT, "CT"))
+    chosen = pick(*plain, *corrected, *ct).chosen
+    assert {role: s.series_instance_uid for role, s in chosen[0].series.items()} == {"PET": "1.2.2", "CT": "1.2.3"}
+
+
+def test_pet_and_ct_of_different_frames_are_not_paired() -> None:
+    """Two frames of reference cannot be laid over each other."""
+    pet = series(30, uid="1", acquisition=facts(PT, "PET"))
+    ct = [replace(i, frame_of_reference_uid="1.2.98") for i in series(30, uid="2", acquisition=facts(CT, "CT"))]
+    assert reason(*pet, *ct) is Reason.NO_SHARED_FRAME
