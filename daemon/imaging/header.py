@@ -74,7 +74,7 @@ def glance(content: bytes, wanted: Mapping[int, Element]) -> QuickHeader | None:
     """Return the `wanted` attributes (by tag) that stand before the pixels, or None where pydicom must be asked.
 
     Args:
-        content: the first bytes of a Part 10 file; the whole header must lie in them.
+        content: the first bytes of a Part 10 file; all that is wanted, and one element more, must lie in them.
         wanted: tag -> what to read.
     """
     try:
@@ -94,10 +94,10 @@ class _Reader:
         offset, syntax = self._meta(_PREFIX)
         self._implicit = syntax.is_implicit_VR
         values: dict[str, object] = {}
-        last = -1
+        last, furthest = -1, min(max(wanted), _PIXELS)
         while True:
             tag, start, length = self._element(offset)
-            if tag >= _PIXELS:
+            if tag > furthest:
                 return QuickHeader(transfer_syntax_uid=syntax, values=values)
             if tag <= last:
                 raise _UnclearError

@@ -1,7 +1,7 @@
 """Instances into the ledger, with group commit: who waits together is committed together."""
 
-import queue
 import threading
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,32 +31,34 @@ class _Arrival:
 
 
 class Intake:
-    """Records arrivals; `record` returns only when the row is durable."""
+    """Records arrivals; `record` returns only when the row is durable.
+
+    Whoever finds no commit under way commits for all who wait: one alone pays for no change of threads, and of many
+    each waits for one flush.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._arrivals: queue.SimpleQueue[_Arrival | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
-        self._thread.start()
-
-    def submit(self, instance: Instance, association: str) -> "Future[Verdict]":
-        """Record one instance: STORED, DUPLICATE (equal bytes) or CONFLICT (other bytes, kept beside).
-
-        The future is done when the row is durable; where the transaction failed it raises SQLAlchemyError, and
-        nothing was recorded.
-        """
-        done: Future[Verdict] = Future()
-        self._arrivals.put(_Arrival(instance=instance, association=association, done=done))
-        return done
+        self._waiting: deque[_Arrival] = deque()
+        self._turn = threading.Lock()
 
     def record(self, instance: Instance, association: str) -> Verdict:
-        """Record one instance as `submit` does, and wait for it."""
-        return self.submit(instance, association).result()
+        """Record one instance: STORED, DUPLICATE (equal bytes) or CONFLICT (other bytes, kept beside).
+
+        Raises:
+            SQLAlchemyError: the transaction failed; nothing was recorded.
+        """
+        arrival = _Arrival(instance=instance, association=association, done=Future())
+        self._waiting.append(arrival)
+        with self._turn:
+            while not arrival.done.done():
+                self._commit([self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))])
+        return arrival.done.result()
 
     def close(self) -> None:
-        """Finish what waits and stop."""
-        self._arrivals.put(None)
-        self._thread.join()
+        """Wait for the commit that is under way."""
+        with self._turn:
+            pass
 
     def opened(self, association: str, calling_ae: str, at: datetime) -> None:
         """Note that an association began."""
@@ -72,19 +74,6 @@ class Intake:
         """End every association that stands open: a listener that starts has none."""
         with writing(self._engine) as session:
             session.execute(update(AssociationRow).where(AssociationRow.closed_at.is_(None)).values(closed_at=at))
-
-    def _run(self) -> None:
-        while (first := self._arrivals.get()) is not None:
-            batch, last = [first], False
-            while len(batch) < BATCH and not self._arrivals.empty():
-                arrival = self._arrivals.get()
-                if arrival is None:
-                    last = True
-                    break
-                batch.append(arrival)
-            self._commit(batch)
-            if last:
-                return
 
     def _commit(self, batch: list[_Arrival]) -> None:
         try:

@@ -1,7 +1,6 @@
 """What the verbs need of the world; adapters fit these structurally."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -81,8 +80,8 @@ class Spool(Protocol):
 class Intake(Protocol):
     """Where received instances are recorded."""
 
-    def submit(self, instance: Instance, association: str) -> "Future[Verdict]":
-        """Record one; durable when the future is done."""
+    def record(self, instance: Instance, association: str) -> Verdict:
+        """Record one; durable on return."""
         ...
 
     def opened(self, association: str, calling_ae: str, at: datetime) -> None:

@@ -88,9 +88,8 @@ class Incoming:
             LOGGER.warning("refused an object of %s: %s", self._announced.association, unfit)
             self._draft.drop()
             return unfit.verdict
-        recorded = self._reception.intake.submit(instance, self._announced.association)
+        verdict = self._reception.intake.record(instance, self._announced.association)
         self._draft.sync()
-        verdict = recorded.result()
         reach(Point.INSTANCE_RECORDED)
         return verdict
 
