@@ -50,8 +50,6 @@ _KINDS = {
     **dict.fromkeys(_SHORTS, Kind.SHORT),
 }
 _WANTED = {int(Tag(keyword)): Element(keyword=keyword, kind=kind) for keyword, kind in _KINDS.items()}
-# Most headers end well before; of the others pydicom reads what it needs.
-_GLANCE_BYTES = 1 << 16
 _REQUIRED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -65,14 +63,14 @@ class Stored:
     patient_salt: bytes
 
 
-def read_facts(path: Path, stored: Stored) -> Instance:
-    """Return the facts of the DICOM file at `path`.
+def read_facts(path: Path, stored: Stored, head: bytes = b"") -> Instance:
+    """Return the facts of the DICOM file at `path`; `head` holds its first bytes where they are at hand.
 
     Raises:
         RefusedError: it is no DICOM file, is cut off within its header, or lacks a UID.
     """
     try:
-        header, syntax = _header(path)
+        header, syntax = _header(path, head)
         missing = [k for k in _REQUIRED if not header.get(k)]
         instance = None if missing else _instance(header, syntax, stored)
     except Exception as error:
@@ -83,10 +81,9 @@ def read_facts(path: Path, stored: Stored) -> Instance:
     return instance
 
 
-def _header(path: Path) -> tuple[Header, str]:
+def _header(path: Path, head: bytes) -> tuple[Header, str]:
     """Return the header and the transfer syntax UID of a file."""
-    with path.open("rb") as file:
-        quick = glance(file.read(_GLANCE_BYTES), _WANTED)
+    quick = glance(head, _WANTED)
     if quick is not None:
         return quick, quick.transfer_syntax_uid
     full = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_KINDS))

@@ -22,6 +22,7 @@ class Draft(Protocol):
 
     path: Path
     size: int
+    head: bytes
 
     @property
     def digest(self) -> str:

@@ -102,7 +102,7 @@ class Incoming:
             patient_salt=here.patient_salt,
         )
         try:
-            instance = read_facts(self._draft.path, stored)
+            instance = read_facts(self._draft.path, stored, self._draft.head)
         except RefusedError as error:
             raise _UnfitError(Verdict.MALFORMED, str(error)) from error
         if (instance.sop_class_uid, instance.sop_instance_uid) != (told.sop_class_uid, told.sop_instance_uid):

@@ -3,15 +3,17 @@
 import hashlib
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from datetime import datetime
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, cast
 
 # Flushes that wait on the disk at once: two for each association that ends an object at the same moment.
 _FLUSHES = 32
+
+HEAD_BYTES = 1 << 16
 
 
 class Draft:
@@ -20,12 +22,13 @@ class Draft:
     def __init__(self, incoming: Path, objects: Path, flushes: Executor) -> None:
         self._objects = objects
         self._flushes = flushes
-        handle, name = tempfile.mkstemp(dir=incoming, suffix=".part")
-        self.path = Path(name)
-        self._file: BinaryIO = cast("BinaryIO", os.fdopen(handle, "wb", buffering=0))
+        self.path = incoming / f"{uuid.uuid4().hex}.part"
+        self._file: FileIO = self.path.open("xb", buffering=0)
         self._hash = hashlib.sha256()
         self._flushing: tuple[Future[None], ...] = ()
         self.size = 0
+        # kept in memory: reading the file back would wait for the journal that the flush is busy with
+        self.head = b""
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Append bytes.
@@ -36,6 +39,8 @@ class Draft:
         view = memoryview(chunk)
         self._hash.update(view)
         self.size += len(view)
+        if len(self.head) < HEAD_BYTES:
+            self.head += view[: HEAD_BYTES - len(self.head)]
         while view:
             view = view[self._file.write(view) :]
 
