@@ -125,7 +125,8 @@ def platt(logits: Sequence[float], labels: Sequence[int]) -> tuple[float, float]
         return loss
 
     optimiser.step(closure)
-    return float(weights[0]), float(weights[1])
+    slope, intercept = weights.detach().tolist()
+    return slope, intercept
 
 
 def sensitivity_threshold(probability: NDArray[np.float64], labels: NDArray[np.int64], wanted: float) -> float:

@@ -78,7 +78,7 @@ def _fp32(net: MultitaskNet, image: Tensor, folder: Path) -> dict[str, Path]:
     area = {f"f{i}": {0: "n", 2: f"h{i}", 3: f"w{i}"} for i in levels}
     _export(net.encoder, (image,), paths["encoder"], (["image"], names), {"image": {0: "n", 2: "h", 3: "w"}, **area})
     _export(
-        _DecoderGraph(net.decoder),
+        _DecoderGraph(net.decoder).eval(),
         (*maps, *masks),
         paths["decoder"],
         ([*names, *(f"m{i}" for i in levels)], ["logits"]),

@@ -1,5 +1,7 @@
 """Losses, by libraries where these have them; a sample without a truth skips that loss."""
 
+import warnings
+
 import torch
 from monai.losses import DiceLoss, TverskyLoss
 from torch import Tensor
@@ -33,12 +35,17 @@ def cells(cam: Tensor, mask: Tensor) -> Tensor:
 
 
 def cox(risk: Tensor, event: Tensor, time: Tensor) -> Tensor:
-    """Return the mean negative Cox partial log likelihood, ties by Efron.
+    """Return the negative Cox partial log likelihood per death, ties by Efron.
 
     `risk` (n,) log hazards, `event` (n,) 1 where the death was seen, `time` (n,) days. Without an event it is 0.
     """
     if not bool(event.any()):
         return risk.sum() * 0
     order = torch.argsort(time)
-    loss: Tensor = neg_partial_log_likelihood(risk[order], event[order].bool(), time[order], ties_method="efron")
-    return loss
+    with warnings.catch_warnings():
+        # That ties are handled is what was asked for.
+        warnings.filterwarnings("ignore", message="Ties in")
+        loss: Tensor = neg_partial_log_likelihood(
+            risk[order], event[order].bool(), time[order], ties_method="efron", reduction="sum"
+        )
+    return loss / event.sum()

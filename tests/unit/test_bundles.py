@@ -1,0 +1,62 @@
+"""The shipped bundles: whole, listed, reproducible; damage is named."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from daemon.config import bundled_models
+from daemon.errors import FatalError
+from daemon.inference.bundle import SUMS, installed, load_bundle
+from daemon.inference.session import Model, verify
+
+BUNDLES = sorted(bundled_models().glob(f"*/*/{SUMS}"))
+
+
+def test_both_models_are_shipped() -> None:
+    """A brain MRI and a PET/CT bundle are there, each at most 10 MB."""
+    bundles = installed(bundled_models())
+    assert [b.ref.name for b in bundles] == ["brain-mri", "petct"]
+    assert all(sum(p.stat().st_size for p in b.path.rglob("*") if p.is_file()) < 10e6 for b in bundles)
+
+
+@pytest.mark.parametrize("sums", BUNDLES, ids=lambda p: p.parent.parent.name)
+def test_golden_outputs_are_reproduced_to_the_bit(sums: Path) -> None:
+    """This machine gives what the bundle's maker saw."""
+    assert verify(Model(load_bundle(sums.parent))) == ()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of a bundle, to be damaged."""
+    return Path(shutil.copytree(BUNDLES[-1].parent, tmp_path / "bundle"))
+
+
+def test_an_altered_file_is_named(copy: Path) -> None:
+    """A changed graph is refused with its name."""
+    graph = copy / "heads.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
+    with pytest.raises(FatalError, match=r"heads\.onnx"):
+        load_bundle(copy)
+
+
+def test_a_foreign_file_is_named(copy: Path) -> None:
+    """A file that nobody listed is refused."""
+    (copy / "extra.onnx").write_bytes(b"")
+    with pytest.raises(FatalError, match=r"extra\.onnx"):
+        load_bundle(copy)
+
+
+def test_a_path_that_leaves_the_bundle_is_refused(copy: Path) -> None:
+    """A digest line may not point outside."""
+    with (copy / SUMS).open("a") as sums:
+        sums.write("0" * 64 + "  ../secret\n")
+    with pytest.raises(FatalError, match="relative path"):
+        load_bundle(copy)
+
+
+def test_missing_digests_are_refused(copy: Path) -> None:
+    """Without SHA256SUMS nothing is loaded."""
+    (copy / SUMS).unlink()
+    with pytest.raises(FatalError, match=SUMS):
+        load_bundle(copy)
