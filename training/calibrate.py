@@ -121,7 +121,7 @@ def platt(logits: Sequence[float], labels: Sequence[int]) -> tuple[float, float]
         optimiser.zero_grad()
         fitted = functional.binary_cross_entropy_with_logits(weights[0] * x + weights[1], target)
         loss = fitted + 1e-3 * weights[0] ** 2
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
     optimiser.step(closure)

@@ -16,7 +16,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
-from training.network import Decoder, MultitaskNet
+from training.network import Decoder, MultitaskNet, contiguous
 
 OPSET = 17
 Feed = dict[str, NDArray[np.float32]]
@@ -41,7 +41,7 @@ class _DecoderGraph(nn.Module):
         return logits
 
 
-class _Feeds(CalibrationDataReader):  # type: ignore[misc]
+class _Feeds(CalibrationDataReader):
     def __init__(self, feeds: Sequence[Feed]) -> None:
         self._feeds: Iterator[Feed] = iter(feeds)
 
@@ -57,7 +57,8 @@ def export(net: MultitaskNet, calibration: Sequence[NDArray[np.float32]], folder
         calibration: input stacks (n, channels, H, W) that show the range of activations.
         folder: gets `fp32/` and `int8/`.
     """
-    net = net.eval().to(memory_format=torch.contiguous_format)
+    net.eval()
+    contiguous(net)
     for name in ("fp32", "int8"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     fp32 = _fp32(net, torch.from_numpy(calibration[0][:2]), folder / "fp32")

@@ -125,6 +125,16 @@ class MultitaskNet(nn.Module):
         return Parts(**count)
 
 
+def channels_last(net: nn.Module) -> None:
+    """Lay weights out as bf16 convolutions on CPU like them."""
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def contiguous(net: nn.Module) -> None:
+    """Lay weights out as exporters like them."""
+    net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
 def channel_mask(shape: tuple[int, ...], rate: float, generator: torch.Generator | None = None) -> Tensor:
     """Return a dropout mask of 0 and 1/(1-rate)."""
     if rate == 0:

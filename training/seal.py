@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -80,7 +81,8 @@ def seal(settings: Settings, contents: Contents, root: Path) -> Path:
     model = Model(Bundle(path=folder, manifest=document, ref=ref), threads=settings.threads)
     masks = draw(document.dropout, np.random.Generator(np.random.Philox(settings.seed)))
     inputs = {"image": contents.example, **masks}
-    np.savez_compressed(folder / GOLDEN, **inputs, **replay(model, inputs))
+    golden: dict[str, Any] = {**inputs, **replay(model, inputs)}
+    np.savez_compressed(folder / GOLDEN, **golden)
     lines = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}"
         for path in sorted(folder.rglob("*"))
@@ -150,4 +152,4 @@ def _real(settings: Settings) -> str:
 
 
 def _n(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.3f}"
+    return "n/a" if np.isnan(value) else f"{value:.3f}"

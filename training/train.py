@@ -8,6 +8,7 @@ import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from daemon.imaging.steps import neighbour_stack
 from training import losses
 from training.batches import Batch, Crops
 from training.data.sample import Sample
-from training.network import MultitaskNet, channel_mask
+from training.network import MultitaskNet, channel_mask, channels_last
 from training.settings import Settings
 
 Loss = Callable[[MultitaskNet, Batch, float], Tensor]
@@ -31,7 +32,8 @@ def train(settings: Settings, samples: Sequence[Sample]) -> MultitaskNet:
     torch.manual_seed(settings.seed)
     torch.set_num_threads(settings.threads)
     channels = len(settings.recipe.channels) * settings.recipe.neighbours
-    net = MultitaskNet(channels, settings.network).to(memory_format=torch.channels_last)
+    net = MultitaskNet(channels, settings.network)
+    channels_last(net)
     stages: list[tuple[str, Callable[[MultitaskNet], MultitaskNet]]] = [
         ("warmup", lambda n: _fit(settings, samples, _Plan.warmup(settings), n)),
         ("joint", lambda n: _fit(settings, samples, _Plan.joint(settings), n)),
@@ -97,13 +99,15 @@ def _fit(settings: Settings, samples: Sequence[Sample], plan: _Plan, net: Multit
             with torch.autocast("cpu", torch.bfloat16):
                 loss = plan.loss(net, ready, step / plan.steps)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), stages.clip)
             optimiser.step()
             schedule.step()
             average.update_parameters(net)
             log.write(step, loss.item())
-    averaged: MultitaskNet = average.module
+    averaged = average.module
+    if not isinstance(averaged, MultitaskNet):
+        raise TypeError("the averaged model wraps another network")
     return averaged
 
 
@@ -154,7 +158,7 @@ def fit_heads(settings: Settings, samples: Sequence[Sample], net: MultitaskNet) 
             detection, risks = _head_losses(net, studies)
             survival = losses.cox(torch.stack([risks[i] for i in followed]), event, time) if followed else 0.0
             loss = detection + survival
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             log.write(epoch, loss.item())
     return net
@@ -190,7 +194,7 @@ class _Log:
         self._writer.writerow((step, f"{loss:.5f}"))
         self._file.flush()
 
-    def __enter__(self) -> "_Log":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -41,9 +41,7 @@ def process(
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
     models: Annotated[Path | None, typer.Option(help="Folder of model bundles.")] = None,
     passes: Annotated[int | None, typer.Option(min=2, help="MC-dropout passes.")] = None,
-    maps: Annotated[
-        bool, typer.Option("--maps", help="Also write the voxel maps as npz.")
-    ] = False,
+    maps: Annotated[bool, typer.Option("--maps", help="Also write the voxel maps as npz.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read a folder of DICOM files and write SEG and SR; exit 3 where no study could be processed."""

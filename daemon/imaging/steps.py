@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import SimpleITK as sitk
@@ -11,6 +12,7 @@ from daemon.domain.model_bundle import Channel, Normalisation, Recipe
 from daemon.imaging.volume import Grid, Volume
 
 Array = NDArray[np.float32]
+Kind = TypeVar("Kind", bound=np.floating)
 _AIR_HU = -1000.0
 # Coarsening by more than this aliases without smoothing first.
 _ALIASING = 1.5
@@ -66,7 +68,7 @@ def normalise(voxels: Array, channel: Channel) -> Array:
     return np.asarray(np.clip((clipped - mean) / max(float(sd), 1e-6), channel.low, channel.high), dtype=np.float32)
 
 
-def neighbour_stack(array: Array, recipe: Recipe, indices: NDArray[np.int64]) -> Array:
+def neighbour_stack(array: NDArray[Kind], recipe: Recipe, indices: NDArray[np.int64]) -> NDArray[Kind]:
     """Return the 2.5-D input (n, channels x neighbours, rows, columns) of the slices `indices`.
 
     Channel-major: all neighbours of the first channel, then of the next. Beyond the edge the last slice repeats.

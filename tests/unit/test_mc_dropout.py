@@ -34,7 +34,7 @@ def everywhere(model: Model, rate: float = 0.1) -> Model:
     return Model(replace(model.bundle, manifest=manifest), threads=1)
 
 
-def naive(net: MultitaskNet, key: str) -> tuple[np.ndarray, np.ndarray, list[float]]:  # type: ignore[type-arg]
+def naive(net: MultitaskNet, key: str) -> tuple[np.ndarray, np.ndarray, list[float]]:
     """Return mean, SD and risks of plain torch passes with the same masks, the encoder run every time."""
     study = prepared()
     stack = torch.from_numpy(neighbour_stack(study.array, BRAIN.recipe, np.arange(study.array.shape[1])))

@@ -34,7 +34,7 @@ def phantom(settings: Settings, split: str, index: int) -> tuple[Phantom, str]:
 
 def volumes(made: Phantom, contrast: str) -> dict[str, Volume]:
     """Return a phantom's images by channel role."""
-    grid = Grid(size=made.mask.shape, spacing=made.spacing, origin=made.origin)  # type: ignore[arg-type]
+    grid = Grid(size=made.mask.shape, spacing=made.spacing, origin=made.origin)
     roles = {"MR": contrast, "PET": "PET", "CT": "CT"}
     return {r: Volume(voxels=made.images[n], grid=grid) for r, n in roles.items() if n in made.images}
 
@@ -51,7 +51,7 @@ def make(settings: Settings, split: str, index: int) -> Sample:
     made, contrast = phantom(settings, split, index)
     images = volumes(made, contrast)
     ready = prepare(images, settings.recipe)
-    grid = Grid(size=made.mask.shape, spacing=made.spacing, origin=made.origin)  # type: ignore[arg-type]
+    grid = Grid(size=made.mask.shape, spacing=made.spacing, origin=made.origin)
     marked = Volume(voxels=made.mask.astype(np.float32), grid=grid)
     rng = np.random.Generator(np.random.Philox(settings.seed + SPLIT_OFFSET[split] + index + 7))
     days, event = follow_up(rng, made.log_hazard, settings.data.hazard_per_day, settings.data.censor_days)
