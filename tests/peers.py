@@ -90,6 +90,27 @@ def _running(command: Sequence[str], port: int, log: Path) -> Iterator[subproces
             process.wait()
 
 
+def _orthanc_defaults(folder: Path, ae_title: str, known: Mapping[str, int]) -> dict[str, object]:
+    modalities = {
+        title: {"AET": title, "Host": HOST, "Port": port, "AllowStorageCommitment": True}
+        for title, port in known.items()
+    }
+    return {
+        "Name": ae_title,
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "storage"),
+        "DicomAet": ae_title,
+        "DicomCheckCalledAet": True,
+        "DicomAlwaysAllowEcho": False,
+        "DicomAlwaysAllowStore": False,
+        "DicomCheckModalityHost": True,
+        "DicomModalities": modalities,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "Plugins": [],
+    }
+
+
 @contextmanager
 def orthanc(  # noqa: PLR0913 - a test names only what it cares about
     folder: Path,
@@ -115,26 +136,11 @@ def orthanc(  # noqa: PLR0913 - a test names only what it cares about
     need("Orthanc")
     folder.mkdir(parents=True, exist_ok=True)
     dicom_port, http_port = port or free_port(), free_port()
-    modalities = {
-        title: {"AET": title, "Host": HOST, "Port": known_port, "AllowStorageCommitment": True}
-        for title, known_port in (known or {}).items()
-    }
     configuration = {
-        "Name": ae_title,
-        "StorageDirectory": str(folder / "storage"),
-        "IndexDirectory": str(folder / "storage"),
-        "DicomAet": ae_title,
+        **_orthanc_defaults(folder, ae_title, known or {}),
         "DicomPort": dicom_port,
-        "DicomCheckCalledAet": True,
-        "DicomAlwaysAllowEcho": False,
-        "DicomAlwaysAllowStore": False,
-        "DicomCheckModalityHost": True,
-        "DicomModalities": modalities,
-        "HttpServerEnabled": http,
         "HttpPort": http_port,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "Plugins": [],
+        "HttpServerEnabled": http,
         **(options or {}),
     }
     config_file = folder / "orthanc.json"
