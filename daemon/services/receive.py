@@ -76,9 +76,9 @@ class Incoming:
         """Keep the file, record the instance, say what became of it.
 
         The header is read while the file is flushed, and file and row become durable at the same time; success is said
-        when both are. Ended in between, the process
-        leaves a whole file, with or without a row; a loss of power may leave a row whose file is short, which
-        `reconcile` finds. Neither was acknowledged, so the sender sends again and mends both.
+        when both are. Ended in between, the process leaves a whole file, with or without a row; a loss of power may
+        leave a row whose file is short, which `reconcile` finds. Neither was acknowledged, so the sender sends again
+        and mends both.
         """
         self._draft.settle()
         reach(Point.FILE_KEPT)
@@ -88,8 +88,10 @@ class Incoming:
             LOGGER.warning("refused an object of %s: %s", self._announced.association, unfit)
             self._draft.drop()
             return unfit.verdict
-        verdict = self._reception.intake.record(instance, self._announced.association)
-        self._draft.sync()
+        try:
+            verdict = self._reception.intake.record(instance, self._announced.association)
+        finally:
+            self._draft.sync()
         reach(Point.INSTANCE_RECORDED)
         return verdict
 
