@@ -19,6 +19,8 @@ _PHILIPS_CONCENTRATION = (0x7053, 0x1009)
 _GE_POST_INJECTION = (0x0009, 0x100D)
 # Injection at 23:50 and a scan at 00:40 differ by a date that only times do not carry.
 _DAY = timedelta(days=1)
+# After this many half-lives nothing is left to see: the times must be wrong.
+_MOST_HALF_LIVES = 13
 
 
 def suv_factors(headers: Sequence[Dataset]) -> NDArray[np.float64]:
@@ -30,24 +32,26 @@ def suv_factors(headers: Sequence[Dataset]) -> NDArray[np.float64]:
     units = str(headers[0].get("Units", ""))
     if units == "GML":
         return np.ones(len(headers))
+    acquisitions = [t for t in (_moment(h, "AcquisitionDate", "AcquisitionTime") for h in headers) if t]
+    earliest = min(acquisitions, default=None)
     if units == "CNTS":
-        return np.array([_counts_factor(header, headers) for header in headers])
+        return np.array([_counts_factor(header, earliest) for header in headers])
     if units == "BQML":
-        return np.array([_concentration_factor(header, headers) for header in headers])
+        return np.array([_concentration_factor(header, earliest) for header in headers])
     raise UnprocessableError(Reason.NO_SUV, f"PET units {units or 'absent'} have no way to SUV; BQML, CNTS or GML do")
 
 
-def _counts_factor(header: Dataset, headers: Sequence[Dataset]) -> float:
+def _counts_factor(header: Dataset, earliest: datetime | None) -> float:
     suv = _private(header, _PHILIPS_SUV)
     if suv:
         return suv
     concentration = _private(header, _PHILIPS_CONCENTRATION)
     if concentration:
-        return concentration * _concentration_factor(header, headers)
+        return concentration * _concentration_factor(header, earliest)
     raise UnprocessableError(Reason.NO_SUV, "PET in counts without Philips' SUV or concentration scale factor")
 
 
-def _concentration_factor(header: Dataset, headers: Sequence[Dataset]) -> float:
+def _concentration_factor(header: Dataset, earliest: datetime | None) -> float:
     weight = _positive(header, header, "PatientWeight")
     drug = (header.get("RadiopharmaceuticalInformationSequence") or [Dataset()])[0]
     dose = _positive(header, drug, "RadionuclideTotalDose")
@@ -56,26 +60,24 @@ def _concentration_factor(header: Dataset, headers: Sequence[Dataset]) -> float:
     if decay == "ADMIN":
         elapsed = 0.0
     elif decay == "START":
-        elapsed = _elapsed(header, headers, drug, half_life)
+        elapsed = _elapsed(header, earliest, drug, half_life)
     else:
         raise UnprocessableError(Reason.NO_SUV, f"decay correction {decay or 'absent'}: START or ADMIN is needed")
     return weight * 1000 / (dose * 0.5 ** (elapsed / half_life))
 
 
-def _elapsed(header: Dataset, headers: Sequence[Dataset], drug: Dataset, half_life: float) -> float:
+def _elapsed(header: Dataset, earliest: datetime | None, drug: Dataset, half_life: float) -> float:
     """Return seconds from injection to the time that the stored activity is corrected to."""
-    scan = _scan_time(header, headers, half_life)
+    scan = _scan_time(header, earliest, half_life)
     injected = _injection(drug, scan)
     seconds = (scan - injected).total_seconds()
-    if not 0 <= seconds < _DAY.total_seconds():
+    if not 0 <= seconds < _MOST_HALF_LIVES * half_life:
         raise UnprocessableError(Reason.NO_SUV, f"the scan lies {seconds:.0f} s after injection: times contradict")
     return seconds
 
 
-def _scan_time(header: Dataset, headers: Sequence[Dataset], half_life: float) -> datetime:
+def _scan_time(header: Dataset, earliest: datetime | None, half_life: float) -> datetime:
     series = _moment(header, "SeriesDate", "SeriesTime")
-    acquisitions = [t for t in (_moment(h, "AcquisitionDate", "AcquisitionTime") for h in headers) if t]
-    earliest = min(acquisitions) if acquisitions else None
     # A series time that was overwritten by post-processing lies after the first acquisition; ours must not.
     if series and earliest and series <= earliest:
         return series
