@@ -147,6 +147,7 @@ class House:
             destinations=lambda: tuple(self.destinations()),
             software_version=__version__,
             research_use=self.settings.results.research_use,
+            lease=timedelta(seconds=self.settings.inference.lease_seconds),
         )
         stores = Stores(jobs=self.jobs, files=self.files, spool=self.spool)
         return Process(stores, self.reader, self.clock, rules)

@@ -59,6 +59,7 @@ class InferenceSection(_Section):
     passes: int | None = Field(None, ge=2, description="MC-dropout passes; left out, as many as the bundle says.")
     workers: int = Field(1, ge=0, description="Worker processes.")
     threads: int = Field(2, ge=1, description="CPU threads of each worker.")
+    lease_seconds: float = Field(30, gt=1, description="A worker unheard of for this long loses its job to another.")
 
 
 class ResultsSection(_Section):

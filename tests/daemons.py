@@ -1,16 +1,18 @@
 """A real daemon for tests: `overread init` and `overread serve` as a user runs them."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.peers import HOST, Peer, free_port, wait_until
+from tests.peers import HOST, Peer, wait_until
 
 OVERREAD = [sys.executable, "-m", "daemon"]
 
@@ -49,7 +51,7 @@ def init(folder: Path, port: int, archive: Peer, **keys: str) -> Path:
     )
     assert made.returncode == 0, made.stderr
     path = folder / "overread.toml"
-    wanted = {"quiet_seconds": "2", "headroom_mb": "64", "first_retry_seconds": "0.5", **keys}
+    wanted = {"quiet_seconds": "2", "headroom_mb": "64", "lease_seconds": "3", "first_retry_seconds": "0.5", **keys}
     lines = [_replaced(line, wanted) for line in path.read_text().splitlines()]
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -94,11 +96,30 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def results(archive: Peer, study: str) -> dict[str, list[str]]:
+    """Return Orthanc's ids of the study's results by modality."""
+    found: dict[str, list[str]] = {"SEG": [], "SR": []}
+    query = {"Level": "Instance", "Expand": True, "Query": {"StudyInstanceUID": study}}
+    request = urllib.request.Request(
+        f"http://{HOST}:{archive.http_port}/tools/find", data=json.dumps(query).encode(), method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - a loopback address
+        for instance in json.load(answer):
+            series = archive.rest(f"/series/{instance['ParentSeries']}")
+            modality = series["MainDicomTags"]["Modality"] if isinstance(series, dict) else ""
+            if modality in found:
+                found[modality].append(str(instance["ID"]))
+    return found
+
+
+def counted(config: Path, what: str, state: str) -> int:
+    """Return how many jobs or deliveries are in a state, as `overread status` says."""
+    shown = overread("status", "--config", str(config), "--json")
+    return int(json.loads(shown.stdout)[what].get(state, 0))
+
+
 def _listens(port: int) -> bool:
 
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((HOST, port)) == 0
-
-
-__all__ = ["Daemon", "free_port", "init", "kill", "overread", "serving", "stop"]

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import ClassVar, Self
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 
 class Normalisation(StrEnum):
@@ -14,8 +14,14 @@ class Normalisation(StrEnum):
     WINDOW = "window"
 
 
+class Strict:
+    """Tells pydantic that a misspelt key is an error, not a comment."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+
 @dataclass(frozen=True, kw_only=True)
-class Channel:
+class Channel(Strict):
     """One input channel: `role` is MR, PET or CT.
 
     WINDOW maps `low`..`high` (SUV or HU) linearly to 0..1 and clips. FOREGROUND_ZSCORE subtracts the mean and
@@ -30,7 +36,7 @@ class Channel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Strict):
     """Preprocessing, the same in training and in the daemon.
 
     `spacing` is (slice, row, column) in mm of the axis-aligned LPS model grid; `neighbours` odd slices become
@@ -44,7 +50,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eligibility:
+class Eligibility(Strict):
     """Which series a bundle reads.
 
     `sequences` lists MR contrasts from most to least preferred (FLAIR, T2, T1C, T1); empty for PET/CT.
@@ -59,7 +65,7 @@ class Eligibility:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Graphs:
+class Graphs(Strict):
     """File names of the ONNX graphs beside the manifest."""
 
     encoder: str
@@ -68,7 +74,7 @@ class Graphs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dropout:
+class Dropout(Strict):
     """Channel dropout whose masks are graph inputs: mask name to channel count."""
 
     rate: float
@@ -78,7 +84,7 @@ class Dropout:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
+class Calibration(Strict):
     """Numbers fitted on the shipped, quantised model.
 
     Tumour probability is sigmoid(platt_slope * logit + platt_intercept). `threshold` decides; between
@@ -102,7 +108,7 @@ class Calibration:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class Target(Strict):
     """What the segment means: (code value, scheme, meaning) triples, SNOMED CT unless said otherwise."""
 
     category: tuple[str, str, str]
@@ -113,7 +119,7 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
+class Manifest(Strict):
     """`bundle.toml`, whole."""
 
     name: str

@@ -2,6 +2,7 @@
 
 import hashlib
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,15 +35,12 @@ def load_bundle(path: Path) -> Bundle:
     if not sums.is_file():
         raise FatalError(f"{path.name}: {SUMS} is missing; install the bundle anew")
     listed = dict(_lines(sums))
-    present = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()} - {SUMS}
-    if present != set(listed):
-        odd = ", ".join(sorted(present ^ set(listed)))
-        raise FatalError(f"{path.name}: files and {SUMS} disagree on {odd}; install the bundle anew")
-    for name, digest in listed.items():
-        with (path / name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                raise FatalError(f"{path.name}: {name} does not match its digest; install the bundle anew")
+    _compare(path, listed)
     manifest = _manifest(path)
+    graphs = (manifest.graphs.encoder, manifest.graphs.decoder, manifest.graphs.heads)
+    unlisted = [name for name in (*graphs, GOLDEN.as_posix()) if name not in listed]
+    if unlisted:
+        raise FatalError(f"{path.name}: {', '.join(unlisted)} is not among the bundle's files; install it anew")
     ref = BundleRef(name=manifest.name, version=manifest.version, digest=hashlib.sha256(sums.read_bytes()).hexdigest())
     return Bundle(path=path, manifest=manifest, ref=ref)
 
@@ -63,8 +61,20 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) if part.isdigit() else -1 for part in text.split("."))
 
 
+def _compare(path: Path, listed: Mapping[str, str]) -> None:
+    """Raise FatalError unless the folder holds exactly the `listed` files (name -> SHA-256)."""
+    present = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()} - {SUMS}
+    if present != set(listed):
+        odd = ", ".join(sorted(present ^ set(listed)))
+        raise FatalError(f"{path.name}: files and {SUMS} disagree on {odd}; install the bundle anew")
+    for name, digest in listed.items():
+        with (path / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise FatalError(f"{path.name}: {name} does not match its digest; install the bundle anew")
+
+
 def _lines(sums: Path) -> list[tuple[str, str]]:
-    pairs = [line.split("  ", 1) for line in sums.read_text(encoding="utf-8").splitlines() if line]
+    pairs = [line.split("  ", 1) for line in sums.read_text(encoding="utf-8", errors="replace").splitlines() if line]
     for pair in pairs:
         if len(pair) != len(("digest", "name")) or Path(pair[1]).is_absolute() or ".." in Path(pair[1]).parts:
             raise FatalError(f"{sums.parent.name}: {SUMS} has a line that is no digest and relative path")
@@ -74,5 +84,5 @@ def _lines(sums: Path) -> list[tuple[str, str]]:
 def _manifest(path: Path) -> Manifest:
     try:
         return Manifest.parse(tomllib.loads((path / MANIFEST).read_text(encoding="utf-8")))
-    except (ValidationError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValidationError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FatalError(f"{path.name}: {MANIFEST} is invalid: {error}") from error

@@ -4,7 +4,7 @@ Masks are drawn from Philox keyed by what is read and by whom, so that the same 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,14 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from daemon.domain.model_bundle import Dropout
+from daemon.domain.reasons import Reason
+from daemon.errors import UnprocessableError
 from daemon.imaging.steps import Prepared, neighbour_stack
 from daemon.inference.session import Model
 
 Array = NDArray[np.float32]
-# Slices per run: fixed, since the batch size may choose other kernels and so other last bits.
+# Slices per run: fixed, since the batch size may choose other kernels and so other last bits; few, so that their boxes
+# fit tightly and their features are small.
 CHUNK = 8
 # The deepest map is 1/16; boxes are whole cells of it, grown by one for the decoder's view.
 CELL = 16
@@ -81,28 +84,32 @@ def infer(model: Model, prepared: Prepared, key: str, passes: int | None = None)
         prepared: its model input.
         key: what the masks are drawn from.
         passes: number of stochastic passes; the bundle's own where None.
+
+    Raises:
+        UnprocessableError: the study is thinner than the model's view, or a number came out infinite or undefined.
     """
-    dropout = model.manifest.dropout
+    recipe, dropout = model.manifest.recipe, model.manifest.dropout
+    count = prepared.array.shape[1]
+    if count < recipe.neighbours:
+        raise UnprocessableError(
+            Reason.TOO_FEW_SLICES,
+            f"the volume is {count} model slices of {recipe.spacing[0]:g} mm thick; at least {recipe.neighbours}",
+        )
     seed = seed_of(key)
     rng = np.random.Generator(np.random.Philox(seed))
     masks = [draw(dropout, rng) for _ in range(passes or dropout.passes)]
-    first = _first_pass(model, prepared)
-    cam, tumours, risks = _judge(model, first.deepest, masks)
-    stack = _Moments.of(first.probability)
-    for box in boxes(first.probability >= model.manifest.calibration.explore_threshold):
-        _sample(model, first, box, (masks, stack))
-    mean = first.probability.copy()
-    sd, mutual = np.zeros_like(mean), np.zeros_like(mean)
-    if stack.passes:
-        seen = stack.seen
-        mean[seen] = stack.mean[seen]
-        sd[seen] = np.sqrt(stack.squares[seen] / len(masks))
-        mutual[seen] = np.maximum(binary_entropy(mean[seen]) - stack.doubt[seen] / len(masks), 0)
+    voxels = _Voxels.of(prepared.array.shape[1:])
+    deepest = np.concatenate([_read(model, prepared, part, (masks, voxels)) for part in _chunks(count)])
+    cam, tumours, risks = _judge(model, deepest, masks)
+    if not (np.isfinite(voxels.mean).all() and np.isfinite([*tumours, *risks]).all()):
+        raise UnprocessableError(
+            Reason.MODEL, "the model's numbers are not finite; check the voxel values of the series"
+        )
     return Inference(
-        probability=mean,
-        sd=sd,
-        entropy=binary_entropy(mean),
-        mutual_information=mutual,
+        probability=voxels.mean,
+        sd=voxels.sd,
+        entropy=binary_entropy(voxels.mean),
+        mutual_information=voxels.mutual,
         cam=cam,
         tumour_logits=tumours,
         risks=risks,
@@ -117,56 +124,54 @@ def binary_entropy(probability: Array) -> Array:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _First:
-    """The deterministic pass; features only of slices where something may be."""
+class _Voxels:
+    """Mean probability, its SD and mutual information, filled chunk by chunk."""
 
-    probability: Array
-    deepest: Array
-    features: Mapping[int, list[Array]]
+    mean: Array
+    sd: Array
+    mutual: Array
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...]) -> "_Voxels":
+        mean, sd, mutual = (np.zeros(shape, dtype=np.float32) for _ in range(3))
+        return cls(mean=mean, sd=sd, mutual=mutual)
 
 
 @dataclass(kw_only=True, eq=False)
 class _Moments:
-    """Welford's running mean and squares, summed entropy, and where they were taken."""
+    """Welford's running mean and squared deviations, and summed entropy."""
 
     mean: Array
     squares: Array
     doubt: Array
-    seen: NDArray[np.bool_]
     passes: int = 0
 
-    @classmethod
-    def of(cls, like: Array) -> "_Moments":
-        return cls(
-            mean=np.zeros_like(like),
-            squares=np.zeros_like(like),
-            doubt=np.zeros_like(like),
-            seen=np.zeros(like.shape, dtype=bool),
-        )
-
-    def add(self, region: tuple[slice, slice, slice], values: Array, count: int) -> None:
-        delta = values - self.mean[region]
-        self.mean[region] += delta / count
-        self.squares[region] += delta * (values - self.mean[region])
-        self.doubt[region] += binary_entropy(values)
-        self.passes = max(self.passes, count)
+    def add(self, values: Array) -> None:
+        self.passes += 1
+        delta = values - self.mean
+        self.mean += delta / self.passes
+        self.squares += delta * (values - self.mean)
+        self.doubt += binary_entropy(values)
 
 
-def _first_pass(model: Model, prepared: Prepared) -> _First:
+def _read(model: Model, prepared: Prepared, part: range, into: tuple[list[dict[str, Array]], _Voxels]) -> Array:
+    """Fill in the voxels of the slices in `part` and return their f4.
+
+    Features are forgotten with their chunk, so a long study needs no more memory than a short one.
+    """
+    masks, voxels = into
+    maps = model.encode(neighbour_stack(prepared.array, model.manifest.recipe, np.array(part)))
     ones = {n: np.ones((1, w, 1, 1), np.float32) for n, w in model.manifest.dropout.decoder_masks.items()}
-    threshold = model.manifest.calibration.explore_threshold
-    count = prepared.array.shape[1]
-    probability = np.empty(prepared.array.shape[1:], dtype=np.float32)
-    deepest: list[Array] = []
-    features: dict[int, list[Array]] = {}
-    for start, stop in _chunks(0, count):
-        indices = np.arange(start, stop)
-        maps = model.encode(neighbour_stack(prepared.array, model.manifest.recipe, indices))
-        probability[start:stop] = _sigmoid(model.decode(maps, ones))
-        deepest.append(maps[-1])
-        for at in np.flatnonzero((probability[start:stop] >= threshold).any(axis=(1, 2))):
-            features[start + int(at)] = [m[at].copy() for m in maps]
-    return _First(probability=probability, deepest=np.concatenate(deepest), features=features)
+    first = _sigmoid(model.decode(maps, ones))
+    voxels.mean[part.start : part.stop] = first
+    for box in boxes(first >= model.manifest.calibration.explore_threshold):
+        moments = _sample(model, maps, box, masks)
+        z, rows, columns = box.region
+        where = (slice(part.start + z.start, part.start + z.stop), rows, columns)
+        voxels.mean[where] = moments.mean
+        voxels.sd[where] = np.sqrt(moments.squares / moments.passes)
+        voxels.mutual[where] = np.maximum(binary_entropy(moments.mean) - moments.doubt / moments.passes, 0)
+    return maps[-1]
 
 
 def _judge(
@@ -182,7 +187,7 @@ def _judge(
 def boxes(region: NDArray[np.bool_]) -> tuple[Box, ...]:
     """Return disjoint boxes that cover `region` (slices, rows, columns) with a margin of at least one cell.
 
-    Cells in the plane, joined over all slices: parts that touch become one box.
+    Cells in the plane, joined over the slices given: parts that touch become one box.
     """
     rows, columns = region.shape[1] // CELL, region.shape[2] // CELL
     cells: NDArray[np.bool_] = np.asarray(
@@ -223,30 +228,26 @@ def _box(cells: NDArray[np.bool_], spans: Spans) -> Box:
     )
 
 
-def _sample(model: Model, first: _First, box: Box, into: tuple[list[dict[str, Array]], _Moments]) -> None:
-    masks, moments = into
-    present = [z for z in range(*box.slices) if z in first.features]
-    for start, stop in _chunks(0, len(present)):
-        chosen = present[start:stop]
-        maps = [_crop([first.features[z][level] for z in chosen], box, level) for level in range(5)]
-        for count, mask in enumerate(masks, start=1):
-            named = {name: mask[name] for name in model.manifest.dropout.decoder_masks}
-            values = _sigmoid(model.decode(maps, named))
-            for at, z in enumerate(chosen):
-                moments.add((slice(z, z + 1), *box.region[1:]), values[at : at + 1], count)
-        for z in chosen:
-            moments.seen[(slice(z, z + 1), *box.region[1:])] = True
+def _sample(model: Model, maps: list[Array], box: Box, masks: list[dict[str, Array]]) -> _Moments:
+    cropped = [_crop(m, box, level) for level, m in enumerate(maps)]
+    shape = tuple(part.stop - part.start for part in box.region)
+    mean, squares, doubt = (np.zeros(shape, dtype=np.float32) for _ in range(3))
+    moments = _Moments(mean=mean, squares=squares, doubt=doubt)
+    for mask in masks:
+        named = {name: mask[name] for name in model.manifest.dropout.decoder_masks}
+        moments.add(_sigmoid(model.decode(cropped, named)))
+    return moments
 
 
-def _crop(maps: list[Array], box: Box, level: int) -> Array:
+def _crop(feature: Array, box: Box, level: int) -> Array:
     scale = 2**level
     rows, columns = (slice(a // scale, b // scale) for a, b in (box.rows, box.columns))
-    return np.ascontiguousarray(np.stack([m[:, rows, columns] for m in maps]))
+    return np.ascontiguousarray(feature[box.region[0], :, rows, columns])
 
 
-def _chunks(start: int, stop: int) -> Iterator[tuple[int, int]]:
-    for at in range(start, stop, CHUNK):
-        yield at, min(at + CHUNK, stop)
+def _chunks(count: int) -> Iterator[range]:
+    for start in range(0, count, CHUNK):
+        yield range(start, min(start + CHUNK, count))
 
 
 def _sigmoid(logits: Array) -> Array:

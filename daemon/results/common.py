@@ -1,6 +1,7 @@
 """Modules that every result object carries (PS3.3 C.7.1, C.7.2, C.12.1)."""
 
 from collections.abc import Iterator
+from copy import copy
 
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
@@ -64,6 +65,22 @@ def coded(concept: Concept) -> CodedConcept:
 def triple(values: tuple[str, str, str]) -> CodedConcept:
     """Return a manifest's code."""
     return CodedConcept(*values)
+
+
+def source_headers(context: ResultContext) -> list[Dataset]:
+    """Return the reference series' headers as highdicom reads them.
+
+    It knows no empty first value of Specific Character Set, which stands for ISO 2022 IR 6 (PS3.3 C.12.1.1.2); `stamp`
+    puts the source's own value back.
+    """
+    headers = list(context.source.headers)
+    charset = headers[0].get("SpecificCharacterSet")
+    if not charset or isinstance(charset, str) or charset[0]:
+        return headers
+    named = [copy(header) for header in headers]
+    for header in named:
+        header.SpecificCharacterSet = ["ISO 2022 IR 6", *charset[1:]]
+    return named
 
 
 def stamp(dataset: Dataset, context: ResultContext) -> None:

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydicom.dataset import Dataset
-
 from daemon import uids
 from daemon.domain.finding import Findings
 from daemon.domain.model_bundle import InstalledBundle
@@ -78,8 +76,3 @@ class ResultContext:
             f"dropout rate {manifest.dropout.rate}",
             f"seed {self.findings.seed}",
         )
-
-    @property
-    def source_headers(self) -> tuple[Dataset, ...]:
-        """Return the reference series' headers."""
-        return self.source.headers

@@ -11,7 +11,7 @@ from daemon import uids
 from daemon.domain import codes as ours
 from daemon.domain.codes import Concept
 from daemon.domain.finding import Estimate, Lesion
-from daemon.results.common import coded, stamp, triple
+from daemon.results.common import coded, source_headers, stamp, triple
 from daemon.results.context import MANUFACTURER, MODEL_NAME, REPORT_SERIES_NUMBER, ResultContext
 from daemon.uids import Role
 
@@ -41,7 +41,7 @@ def build(context: ResultContext, segmentation: Dataset | None) -> Dataset:
         imaging_measurements=groups,
         title=coded(ours.ONCOLOGY_REPORT),
     )
-    evidence = [*context.source.headers, *([segmentation] if segmentation is not None else [])]
+    evidence = [*source_headers(context), *([segmentation] if segmentation is not None else [])]
     document = sr.Comprehensive3DSR(
         evidence=evidence,
         content=content[0],

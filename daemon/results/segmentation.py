@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from daemon.results.common import stamp, triple
+from daemon.results.common import source_headers, stamp, triple
 from daemon.results.context import MANUFACTURER, MODEL_NAME, SEGMENTATION_SERIES_NUMBER, ResultContext
 from daemon.uids import Role
 
@@ -26,7 +26,7 @@ def build(context: ResultContext, labels: NDArray[np.uint8]) -> Dataset:
     whole_bytes = mask.shape[1] * mask.shape[2] % 8 == 0
     kind = {"segmentation_type": "BINARY"} if whole_bytes else _fractional()
     seg = Segmentation(
-        source_images=list(source.headers),
+        source_images=source_headers(context),
         pixel_array=(mask if whole_bytes else mask.astype(np.float32))[_in_source_order(context)],
         segment_descriptions=[_description(context)],
         series_instance_uid=context.uid(Role.SEGMENTATION_SERIES),

@@ -24,6 +24,15 @@ class Point(StrEnum):
 
 
 def reach(point: Point) -> None:
-    """Kill this process with SIGKILL where the environment names `point`; else do nothing."""
-    if os.environ.get(VARIABLE) == point.value:
-        os.kill(os.getpid(), signal.SIGKILL)
+    """Kill this process with SIGKILL where the environment says `point=FILE` and FILE is not there yet.
+
+    FILE is made first, so that a restarted process passes the same point.
+    """
+    name, _, marker = os.environ.get(VARIABLE, "").partition("=")
+    if name != point.value:
+        return
+    try:
+        os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,31 +1,13 @@
 """The whole main job with real processes: push by DCMTK, results in a real Orthanc."""
 
-import json
 from pathlib import Path
 
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_brain_mri, make_petct
-from tests.daemons import free_port, init, overread, serving
+from tests.daemons import counted, init, results, serving
 from tests.outlines import dice
-from tests.peers import Peer, orthanc, storescu, wait_until
+from tests.peers import Peer, free_port, orthanc, storescu, wait_until
 
 DEADLINE = 120.0
-
-
-def _results(archive: Peer, study: str) -> dict[str, list[str]]:
-    """Return Orthanc's ids of the study's results by modality."""
-    found: dict[str, list[str]] = {"SEG": [], "SR": []}
-    for identifier in _list(archive, "/instances"):
-        tags = archive.rest(f"/instances/{identifier}/simplified-tags")
-        assert isinstance(tags, dict)
-        if tags["StudyInstanceUID"] == study and tags["Modality"] in found:
-            found[tags["Modality"]].append(identifier)
-    return found
-
-
-def _list(archive: Peer, path: str) -> list[str]:
-    listed = archive.rest(path)
-    assert isinstance(listed, list)
-    return [str(item) for item in listed]
 
 
 def _push_and_wait(truth: StudyTruth, archive: Peer, folder: Path, port: int) -> dict[str, list[str]]:
@@ -34,17 +16,12 @@ def _push_and_wait(truth: StudyTruth, archive: Peer, folder: Path, port: int) ->
         assert pushed.returncode == 0, pushed.stdout
         expected = {"SEG": 1, "SR": 1}
         wait_until(
-            lambda: {k: len(v) for k, v in _results(archive, truth.study_instance_uid).items()} == expected,
+            lambda: {k: len(v) for k, v in results(archive, truth.study_instance_uid).items()} == expected,
             DEADLINE,
             "SEG and SR in the PACS",
         )
-        wait_until(lambda: _confirmed(daemon.config) == 2, DEADLINE, "the PACS to commit both")
-    return _results(archive, truth.study_instance_uid)
-
-
-def _confirmed(config: Path) -> int:
-    shown = overread("status", "--config", str(config), "--json")
-    return int(json.loads(shown.stdout)["deliveries"].get("CONFIRMED", 0))
+        wait_until(lambda: counted(daemon.config, "deliveries", "CONFIRMED") == 2, DEADLINE, "the PACS to commit both")
+    return results(archive, truth.study_instance_uid)
 
 
 def test_pushed_petct_comes_back_as_outline_and_report(tmp_path: Path) -> None:
@@ -53,8 +30,8 @@ def test_pushed_petct_comes_back_as_outline_and_report(tmp_path: Path) -> None:
     port = free_port()
     with orthanc(tmp_path / "pacs", known={"OVERREAD": port}, http=True) as archive:
         init(tmp_path / "site", port, archive)
-        results = _push_and_wait(truth, archive, tmp_path / "site", port)
-        seg = archive.rest_bytes(f"/instances/{results['SEG'][0]}/file")
+        found = _push_and_wait(truth, archive, tmp_path / "site", port)
+        seg = archive.rest_bytes(f"/instances/{found['SEG'][0]}/file")
     (tmp_path / "seg.dcm").write_bytes(seg)
     assert dice(tmp_path / "seg.dcm", truth.mask) > 0.7
 
@@ -65,7 +42,7 @@ def test_pushed_head_mri_comes_back_as_outline_and_report(tmp_path: Path) -> Non
     port = free_port()
     with orthanc(tmp_path / "pacs", known={"OVERREAD": port}, http=True) as archive:
         init(tmp_path / "site", port, archive)
-        results = _push_and_wait(truth, archive, tmp_path / "site", port)
-        seg = archive.rest_bytes(f"/instances/{results['SEG'][0]}/file")
+        found = _push_and_wait(truth, archive, tmp_path / "site", port)
+        seg = archive.rest_bytes(f"/instances/{found['SEG'][0]}/file")
     (tmp_path / "seg.dcm").write_bytes(seg)
     assert dice(tmp_path / "seg.dcm", truth.mask) > 0.7

@@ -1,0 +1,39 @@
+"""Killed after any commit, the daemon goes on: nothing acknowledged is lost, every study is answered exactly once."""
+
+from pathlib import Path
+
+import pytest
+
+from daemon.services.faults import VARIABLE, Point
+from dicom_fixtures.studies import StudyRequest, StudyTruth, make_petct
+from tests.daemons import counted, init, results, serving
+from tests.peers import free_port, orthanc, storescu, wait_until
+
+REACHED = [point for point in Point if point is not Point.FREED_RECORDED]
+
+
+def _commitment(point: Point) -> str:
+    """Without Storage Commitment results are read back, which is the other way to CONFIRMED."""
+    return "false" if point is Point.CONFIRMED else "true"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyTruth:
+    """One PET/CT."""
+    return make_petct(StudyRequest(seed=7), tmp_path_factory.mktemp("study"))
+
+
+@pytest.mark.parametrize("point", REACHED, ids=lambda p: p.value)
+def test_killed_at_each_fault_point(point: Point, study: StudyTruth, tmp_path: Path) -> None:
+    """SIGKILL after a commit, then a restart and the sender's retry: one SEG and one SR, both confirmed."""
+    port, marker = free_port(), tmp_path / "reached"
+    with orthanc(tmp_path / "pacs", known={"OVERREAD": port}, http=True) as archive:
+        config = init(tmp_path / "site", port, archive, report_wait_seconds="3", commitment=_commitment(point))
+        with serving(tmp_path / "site", port, {VARIABLE: f"{point.value}={marker}"}):
+            wait_until(lambda: storescu(port, [study.folder]).returncode == 0, 60, "the whole study to be taken")
+            wait_until(lambda: counted(config, "deliveries", "CONFIRMED") == 2, 90, "both results to be confirmed")
+        assert marker.exists(), "the fault point was never reached"
+        found = results(archive, study.study_instance_uid)
+        assert {kind: len(ids) for kind, ids in found.items()} == {"SEG": 1, "SR": 1}
+        assert counted(config, "instances", "stored") == sum(len(paths) for paths in study.series.values())
+        assert counted(config, "jobs", "COMPLETED") == 1
