@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 
-.PHONY: setup demo test check bench format clean
+.PHONY: setup demo test check bench torture format clean
 
 setup: .venv/.ready  ## make .venv with everything, and Debian's DICOM peers where apt can
 
@@ -32,3 +32,6 @@ format:
 
 clean:
 	rm -rf .venv build demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+torture: setup  ## kill -9 fifty times while ten studies are pushed
+	@scripts/isolated.sh $(PY) -m tests.torture

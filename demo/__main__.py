@@ -27,7 +27,8 @@ from dicom_fixtures.studies import StudyRequest, StudyTruth, make_brain_mri, mak
 DEADLINE_SECONDS = 300.0
 MODALITY = "MODALITY"
 OVERREAD = [sys.executable, "-m", "daemon"]
-console = Console()
+# A pipe has no width; the summary wants one.
+console = Console() if sys.stdout.isatty() else Console(width=150)
 
 
 @dataclass(frozen=True, kw_only=True)

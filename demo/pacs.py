@@ -75,13 +75,13 @@ class Pacs:
         return stored
 
 
-def _find(association: Association, level: str, **keys: str) -> Iterator[Dataset]:
+def _find(association: Association, level: str, **keys: str) -> list[Dataset]:
     identifier = Dataset()
     identifier.QueryRetrieveLevel = level
     for keyword, value in keys.items():
         setattr(identifier, keyword, value)
     answers = association.send_c_find(identifier, StudyRootQueryRetrieveInformationModelFind)
-    yield from (match for status, match in answers if match is not None and status.Status in (0xFF00, 0xFF01))
+    return [match for status, match in answers if match is not None and status.Status in (0xFF00, 0xFF01)]
 
 
 @contextmanager

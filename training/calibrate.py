@@ -36,6 +36,8 @@ NEUTRAL = Calibration(
     baseline_survival={1: 0.8, 2: 0.6, 5: 0.3},
     risk_centre=0.0,
 )
+# Within this of the threshold, neither yes nor no is said.
+UNCERTAIN_BAND = 0.1
 MASK_THRESHOLDS = (0.3, 0.4, 0.5, 0.6)
 
 
@@ -80,7 +82,7 @@ def dice(raw: Inference, sample: Sample, threshold: float) -> float:
     rows, columns = sample.mask.shape[1:]
     outline = torch.from_numpy(raw.probability[:, :rows, :columns] >= threshold)[None, None].float()
     truth = torch.from_numpy(sample.mask.astype(np.float32))[None, None]
-    score, _ = DiceHelper(include_background=True, num_classes=1, sigmoid=False, softmax=False)(outline, truth)
+    score, _ = DiceHelper(include_background=True, num_classes=1, softmax=False)(outline, truth)
     return float(score)
 
 
@@ -88,7 +90,7 @@ def fit(cases: Sequence[Case], cohort: Sequence[Case], min_lesion_ml: float) -> 
     """Return the calibration from tuning `cases`; survival from the whole `cohort`'s follow-up."""
     slope, intercept = platt([c.logit for c in cases], [c.sample.tumour for c in cases])
     probability = _sigmoid(slope * np.array([c.logit for c in cases]) + intercept)
-    threshold = sensitivity_threshold(probability, np.array([c.sample.tumour for c in cases]), 0.98)
+    threshold = youden_threshold(probability, np.array([c.sample.tumour for c in cases]))
     best = max(MASK_THRESHOLDS, key=lambda t: float(np.nanmean([c.dice[t] for c in cases])))
     entropy = [c.entropy for c in cases if c.dice[best] >= 0.6]
     centre, cuts, baseline = survival(cohort)
@@ -97,8 +99,8 @@ def fit(cases: Sequence[Case], cohort: Sequence[Case], min_lesion_ml: float) -> 
         platt_slope=slope,
         platt_intercept=intercept,
         threshold=threshold,
-        uncertain_low=threshold * 0.6,
-        uncertain_high=threshold + (1 - threshold) * 0.3,
+        uncertain_low=max(threshold - UNCERTAIN_BAND, 0.0),
+        uncertain_high=min(threshold + UNCERTAIN_BAND, 1.0),
         mask_threshold=best,
         min_lesion_ml=min_lesion_ml,
         entropy_limit=float(np.quantile(entropy, 0.95)) if entropy else 0.5,
@@ -129,11 +131,16 @@ def platt(logits: Sequence[float], labels: Sequence[int]) -> tuple[float, float]
     return slope, intercept
 
 
-def sensitivity_threshold(probability: NDArray[np.float64], labels: NDArray[np.int64], wanted: float) -> float:
-    """Return the highest threshold in 0.05..0.5 that keeps `wanted` sensitivity on these cases."""
-    positives = np.sort(probability[labels == 1])
-    missable = int(np.floor((1 - wanted) * len(positives)))
-    return float(np.clip(positives[missable], 0.05, 0.5))
+def youden_threshold(probability: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Return the threshold with the highest sensitivity + specificity (Youden 1950).
+
+    Of the gap between two neighbouring cases the middle is taken; of equal gaps the lowest, which misses less.
+    """
+    found = np.unique(probability)
+    middles = (found[:-1] + found[1:]) / 2
+    positive, negative = probability[labels == 1], probability[labels == 0]
+    index = [float((positive >= t).mean() + (negative < t).mean()) for t in middles]
+    return float(middles[int(np.argmax(index))])
 
 
 def survival(cohort: Sequence[Case]) -> tuple[float, tuple[float, float], dict[int, float]]:

@@ -57,10 +57,10 @@ def read_study(volumes: Mapping[str, Volume], model: Model, key: str, passes: in
 def numbers(raw: Inference, mask_threshold: float) -> RawNumbers:
     """Return what decisions need of an inference.
 
-    The entropy score is the summed entropy per outlined voxel in units of ln 2, at most 1, 0 with nothing outlined.
+    The entropy score is the mean predictive entropy of the outlined voxels in units of ln 2, 0 with nothing outlined.
     """
-    outlined = int((raw.probability >= mask_threshold).sum())
-    score = float(raw.entropy.sum()) / (np.log(2) * outlined) if outlined else 0.0
+    outlined = raw.probability >= mask_threshold
+    score = float(raw.entropy[outlined].mean() / np.log(2)) if outlined.any() else 0.0
     return RawNumbers(tumour_logits=raw.tumour_logits, risks=raw.risks, entropy_score=min(score, 1.0), seed=raw.seed)
 
 

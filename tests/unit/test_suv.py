@@ -44,33 +44,29 @@ def decayed(document: dict[str, float], seconds: float) -> float:
     return document["PatientWeight"] * 1000 / dose
 
 
-def clock(text: object) -> float:
-    digits = str(text)
-    return int(digits[0:2]) * 3600 + int(digits[2:4]) * 60 + float(digits[4:])
+# Seconds from injection to the time the activity is corrected to, read off each header set by hand.
+ELAPSED = {
+    "SIEMENS": 8264.0,  # 08:30:45 to series time 10:48:29
+    "GE_MEDICAL_AND_BQML": 4281.0,  # 08:45:00 to series time 09:56:21
+    "PHILIPS_BQML": 3657.0,  # 10:00:58 to series time 11:01:55
+    "RADIOPHARM_DATETIME_UNDEFINED": 3871.843,  # 12:50:00, without date, to series time 13:54:31.843
+    "CPS_AND_BQML_AC_DT_-_S_DT": 3791.234,  # 12:00:37 to 13:03:48.234: series time is later than acquisition
+}
 
 
-@pytest.mark.parametrize("name", ["SIEMENS", "PHILIPS_BQML", "GE_MEDICAL_AND_BQML", "CPS_AND_BQML_AC_DT_-_S_DT"])
-def test_factors_agree_with_the_decay_computed_by_hand(name: str) -> None:
-    """Weight over dose, decayed between injection and a time within the acquisition, is the factor."""
+@pytest.mark.parametrize(("name", "seconds"), ELAPSED.items())
+def test_factors_are_those_computed_by_hand(name: str, seconds: float) -> None:
+    """Weight over the dose, decayed from injection to the start of the scan, for every vendor's times."""
     path = shared("petct", "suv-oracle", f"{name}-instances.json")
-    documents = json.loads(path.read_text())
-    factors = suv_factors(headers(path))
-    first = documents[0]
-    injected = clock(first.get("RadiopharmaceuticalStartTime") or str(first["RadiopharmaceuticalStartDateTime"])[8:])
-    series = clock(first["SeriesTime"])
-    acquired = [clock(d["AcquisitionTime"]) for d in documents]
-    earliest = decayed(first, min(series, *acquired) - injected - 600)
-    latest = decayed(first, max(series, *acquired) - injected + 600)
-    assert all(earliest <= factor <= latest for factor in factors)
-
-
-def test_series_time_counts_where_it_is_not_after_the_acquisition() -> None:
-    """The plain Siemens case decays from injection to series time, to seven digits."""
-    path = shared("petct", "suv-oracle", "SIEMENS-instances.json")
     first = json.loads(path.read_text())[0]
-    start = first.get("RadiopharmaceuticalStartTime") or str(first["RadiopharmaceuticalStartDateTime"])[8:]
-    expected = decayed(first, clock(first["SeriesTime"]) - clock(start))
-    assert suv_factors(headers(path))[0] == pytest.approx(expected, rel=1e-7)
+    assert suv_factors(headers(path)) == pytest.approx(decayed(first, seconds), rel=1e-9)
+
+
+def test_a_series_time_after_the_scan_is_not_trusted() -> None:
+    """Where Siemens' series time lies microseconds after the acquisition, frame times lead to the same start."""
+    path = shared("petct", "suv-oracle", "BQML_AC_DT_lessThan_S_DT_SIEMENS-instances.json")
+    first = json.loads(path.read_text())[0]
+    assert suv_factors(headers(path)) == pytest.approx(decayed(first, 3255), rel=1e-4)
 
 
 def test_philips_scale_factor_wins() -> None:
@@ -116,6 +112,38 @@ def test_injection_before_midnight() -> None:
 def test_suv_images_are_left_alone() -> None:
     """Units GML are SUV already."""
     assert suv_factors([plain(Units="GML", PatientWeight=None)])[0] == 1
+
+
+def test_long_lived_tracers_may_be_scanned_days_later() -> None:
+    """Zirconium-89 five days after injection has an SUV; FDG five days after injection does not."""
+    injected = {"RadiopharmaceuticalStartDateTime": "20260228101500", "RadiopharmaceuticalStartTime": None}
+    zirconium = plain(RadionuclideHalfLife=282240.0, **injected)
+    assert suv_factors([zirconium])[0] == pytest.approx(70000 / (370e6 * 2 ** (-432000 / 282240)), rel=1e-12)
+    with pytest.raises(UnprocessableError, match="times contradict"):
+        suv_factors([plain(**injected)])
+
+
+def test_activity_corrected_to_injection_needs_no_time() -> None:
+    """With decay correction ADMIN the factor is weight over dose."""
+    assert suv_factors([plain(DecayCorrection="ADMIN", SeriesTime=None)])[0] == pytest.approx(70000 / 370e6)
+
+
+def test_philips_concentration_factor_comes_second() -> None:
+    """PET in counts without SUV Scale Factor goes through Bq/ml."""
+    counts = plain(Units="CNTS", PhilipsPETPrivateGroup={"ActivityConcentrationScaleFactor": "2.5"})
+    assert suv_factors([counts])[0] == pytest.approx(2.5 * suv_factors([plain()])[0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"Units": "CNTS"}, {"Units": "CM2ML"}, {"Units": None}, {"DecayCorrection": "NONE"}, {"SeriesTime": "1x1500"}],
+    ids=["bare counts", "body surface", "no units", "no decay correction", "a malformed time"],
+)
+def test_what_has_no_way_to_suv_is_refused(changes: dict[str, object]) -> None:
+    """Other units, uncorrected decay and malformed times are NO_SUV."""
+    with pytest.raises(UnprocessableError) as caught:
+        suv_factors([plain(**changes)])
+    assert caught.value.reason == Reason.NO_SUV
 
 
 @pytest.mark.parametrize(

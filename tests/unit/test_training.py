@@ -12,7 +12,7 @@ from lifelines.utils import concordance_index
 
 from training import losses
 from training.batches import Crops
-from training.calibrate import auc, platt, sensitivity_threshold
+from training.calibrate import auc, platt, youden_threshold
 from training.data.sample import Sample
 from training.data.synthetic import follow_up
 from training.network import channel_mask
@@ -86,11 +86,10 @@ def test_platt_recovers_a_known_calibration() -> None:
     assert intercept == pytest.approx(-1, abs=0.1)
 
 
-def test_the_threshold_keeps_its_sensitivity() -> None:
-    """At most two of a hundred positives lie below the threshold."""
-    probability = np.linspace(0.1, 0.9, 100)
-    threshold = sensitivity_threshold(probability, np.ones(100, dtype=np.int64), 0.98)
-    assert (probability >= threshold).mean() >= 0.98
+def test_the_threshold_parts_what_can_be_parted() -> None:
+    """Between the highest negative and the lowest positive, in the middle."""
+    probability, labels = np.array([0.1, 0.2, 0.4, 0.8, 0.9]), np.array([0, 0, 0, 1, 1])
+    assert youden_threshold(probability, labels) == pytest.approx(0.6)
 
 
 def test_auc_by_hand() -> None:
