@@ -1,4 +1,4 @@
-"""`python -m benchmarks.answer`: last instance pushed to SEG and SR committed in a real PACS, p50 and p95 over 20 studies."""
+"""`python -m benchmarks.answer`: last instance pushed to SEG and SR stored in a real PACS, p50 and p95 over studies."""
 
 import argparse
 import json

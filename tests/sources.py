@@ -32,10 +32,10 @@ class Case:
 
 def blobs(source: SourceSeries, count: int, radius: int = 3) -> NDArray[np.bool_]:
     """Return `count` boxes that differ in size, off centre, so that any flip moves them."""
-    mask = np.zeros(source.volume.voxels.shape, dtype=bool)
-    rows, columns = mask.shape[1:]
+    mask = np.zeros(source.volume.grid.size, dtype=bool)
+    depth, rows, columns = source.volume.grid.size
     for n in range(count):
-        z, y, x = mask.shape[0] // 2 - 2 * n, rows // 4 + 3 * n, columns // 3 + (n * 13) % (columns // 2)
+        z, y, x = depth // 2 - 2 * n, rows // 4 + 3 * n, columns // 3 + (n * 13) % (columns // 2)
         mask[max(z - 1, 0) : z + 1, y : y + radius, x : x + radius + n % 2] = True
     return mask
 

@@ -1,0 +1,230 @@
+"""The ledger: durable, constrained, migrated, safe between workers."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine
+
+from daemon.domain.assembly import Refusal
+from daemon.domain.delivery import DeliveryState, Destination
+from daemon.domain.job import JobInput
+from daemon.domain.model_bundle import BundleRef
+from daemon.domain.output import Output, OutputKind
+from daemon.domain.reasons import Reason
+from daemon.domain.reception import Verdict
+from daemon.domain.work import Change, Result
+from daemon.ledger.deliveries import Deliveries
+from daemon.ledger.engine import connect
+from daemon.ledger.files import Files
+from daemon.ledger.intake import Intake
+from daemon.ledger.jobs import Jobs
+from daemon.ledger.migrate import behind, upgrade
+from daemon.ledger.queries import Queries
+from daemon.ledger.rows import IllegalTransitionError
+from daemon.ledger.tables import Base
+from tests.instances import NOW, series
+
+LEASE = timedelta(seconds=30)
+BUNDLE = BundleRef(name="brain-mri", version="1", digest="d" * 64)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """A migrated SQLite ledger on disk."""
+    made = connect(f"sqlite:///{tmp_path / 'ledger.db'}")
+    upgrade(made)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def intake(engine: Engine) -> Intake:
+    """Where instances come in, an association open."""
+    made = Intake(engine)
+    made.opened("a1", "MR1", NOW)
+    return made
+
+
+def scheduled(engine: Engine, intake: Intake, digests: tuple[str, ...] = ("x",)) -> Jobs:
+    """Return jobs with one scheduled."""
+    for instance in series(3):
+        intake.record(instance, "a1")
+    intake.closed("a1", NOW)
+    jobs = Jobs(engine)
+    study = jobs.waiting_studies()[0]
+    job_input = JobInput(study_instance_uid="1.2", series={"MR": "1.2.5"}, instance_digests=digests)
+    assert jobs.settle(study, [(job_input, BUNDLE)], None, NOW)
+    return jobs
+
+
+def output() -> Output:
+    return Output(
+        kind=OutputKind.REPORT,
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
+        sop_instance_uid="9.1",
+        series_instance_uid="9",
+        digest="o" * 64,
+        size=10,
+    )
+
+
+def test_migrations_make_the_tables(engine: Engine) -> None:
+    """After all migrations nothing differs from the tables in code."""
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    assert not behind(engine)
+
+
+def test_commits_survive_loss_of_power(engine: Engine) -> None:
+    """SQLite runs in WAL with synchronous=FULL."""
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+
+
+def test_equal_bytes_are_a_duplicate_and_other_bytes_a_conflict(engine: Engine, intake: Intake) -> None:
+    """A duplicate changes nothing; a conflict is kept beside and flagged, and is no part of the study."""
+    first = series(1)[0]
+    assert intake.record(first, "a1") is Verdict.STORED
+    assert intake.record(first, "a1") is Verdict.DUPLICATE
+    assert intake.record(replace(first, digest="other"), "a1") is Verdict.CONFLICT
+    study = Jobs(engine).waiting_studies()[0]
+    assert (len(study.instances), study.conflicts, study.open_associations) == (1, 1, 1)
+
+
+def test_many_threads_record_at_once(engine: Engine, intake: Intake) -> None:
+    """Group commit loses nothing and stores nothing twice."""
+    instances = series(60)
+    with ThreadPoolExecutor(8) as pool:
+        verdicts = list(pool.map(lambda i: intake.record(i, "a1"), instances + instances))
+    assert verdicts.count(Verdict.STORED) == 60
+    assert verdicts.count(Verdict.DUPLICATE) == 60
+    assert Queries(engine).counts()["instances"]["stored"] == 60
+
+
+def test_a_decision_on_an_old_view_is_not_written(engine: Engine, intake: Intake) -> None:
+    """An instance that comes while a decision is made keeps the study open."""
+    for instance in series(3):
+        intake.record(instance, "a1")
+    jobs = Jobs(engine)
+    study = jobs.waiting_studies()[0]
+    intake.record(series(4)[3], "a1")
+    refusal = Refusal(reason=Reason.TOO_FEW_SLICES, detail="")
+    assert not jobs.settle(study, [], refusal, NOW)
+    assert jobs.waiting_studies()
+
+
+def test_the_same_input_makes_one_job(engine: Engine, intake: Intake) -> None:
+    """Settling the same input again schedules nothing new; another digest supersedes."""
+    jobs = scheduled(engine, intake)
+    intake.record(series(4)[3], "a1")
+    study = jobs.waiting_studies()[0]
+    same = JobInput(study_instance_uid="1.2", series={"MR": "1.2.5"}, instance_digests=("x",))
+    more = JobInput(study_instance_uid="1.2", series={"MR": "1.2.5"}, instance_digests=("x", "y"))
+    assert jobs.settle(study, [(same, BUNDLE), (more, BUNDLE)], None, NOW)
+    views = Queries(engine).jobs()
+    assert [(v.id, v.supersedes) for v in views] == [(2, 1), (1, None)]
+
+
+def test_a_job_has_one_worker_at_a_time(engine: Engine, intake: Intake) -> None:
+    """A claimed job is nobody else's until its lease runs out."""
+    jobs = scheduled(engine, intake)
+    assert jobs.claim("w1", NOW, LEASE) is not None
+    assert jobs.claim("w2", NOW + timedelta(seconds=29), LEASE) is None
+    assert jobs.claim("w2", NOW + timedelta(seconds=31), LEASE) is not None
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing(engine: Engine, intake: Intake) -> None:
+    """The loser's result is refused by its fence; the winner's stands."""
+    jobs = scheduled(engine, intake)
+    loser = jobs.claim("w1", NOW, LEASE)
+    winner = jobs.claim("w2", NOW + LEASE * 2, LEASE)
+    assert loser is not None
+    assert winner is not None
+    result = Result(findings=None, outputs=(output(),), destinations=("pacs",), seconds={})
+    assert not jobs.complete(loser.lease, result, NOW)
+    assert not jobs.renew(loser.lease, NOW + LEASE * 9)
+    assert jobs.complete(winner.lease, result, NOW)
+    assert len(Queries(engine).outputs()) == 1
+
+
+def test_completed_jobs_cannot_be_retried(engine: Engine, intake: Intake) -> None:
+    """An illegal transition is refused and nothing is written."""
+    jobs = scheduled(engine, intake)
+    claimed = jobs.claim("w1", NOW, LEASE)
+    assert claimed is not None
+    jobs.complete(claimed.lease, Result(findings=None, outputs=(), destinations=(), seconds={}), NOW)
+    with pytest.raises(IllegalTransitionError, match="COMPLETED"):
+        jobs.retry(1, NOW)
+    assert [e.new for e in Queries(engine).events(1)] == ["SCHEDULED", "IN PROGRESS", "COMPLETED"]
+
+
+def test_failed_jobs_are_kept_with_their_reason_and_can_be_retried(engine: Engine, intake: Intake) -> None:
+    """FAILED keeps reason and detail; a retry schedules it afresh."""
+    jobs = scheduled(engine, intake)
+    claimed = jobs.claim("w1", NOW, LEASE)
+    assert claimed is not None
+    jobs.fail(claimed.lease, Reason.MISSING_SLICES.value, "gap", NOW)
+    view = Queries(engine).job(1)
+    assert view is not None
+    assert (view.state, view.reason) == ("FAILED", "missing-slices")
+    jobs.retry(1, NOW)
+    assert jobs.claim("w1", NOW, LEASE) is not None
+
+
+def delivered(engine: Engine, intake: Intake) -> Deliveries:
+    jobs = scheduled(engine, intake)
+    claimed = jobs.claim("w1", NOW, LEASE)
+    assert claimed is not None
+    result = Result(findings=None, outputs=(output(),), destinations=("pacs",), seconds={})
+    jobs.complete(claimed.lease, result, NOW)
+    return Deliveries(engine)
+
+
+def test_only_confirmed_studies_may_be_freed(engine: Engine, intake: Intake) -> None:
+    """Sent is not enough; after the destination's commitment the study's files may go."""
+    deliveries, files = delivered(engine, intake), Files(engine)
+    later = NOW + timedelta(days=9)
+    sent = Change(id=1, state=DeliveryState.SENT, due_at=NOW, detail="", transaction_uid="7")
+    assert files.freeable(later) == []
+    deliveries.change([sent], NOW)
+    assert files.freeable(later) == []
+    assert deliveries.committed("7", ["9.1"], [], NOW) == 1
+    assert len(files.freeable(later)) == 4
+    assert files.freeable(NOW - timedelta(days=1)) == []
+
+
+def test_what_a_destination_does_not_commit_is_sent_again(engine: Engine, intake: Intake) -> None:
+    """A failed commitment makes the delivery PENDING; a foreign transaction changes nothing."""
+    deliveries = delivered(engine, intake)
+    deliveries.change([Change(id=1, state=DeliveryState.SENT, due_at=NOW, detail="", transaction_uid="7")], NOW)
+    assert deliveries.committed("8", ["9.1"], [], NOW) == 0
+    assert deliveries.committed("7", [], ["9.1"], NOW) == 1
+    assert [d.id for d in deliveries.due(DeliveryState.PENDING, NOW)] == [1]
+
+
+def test_dead_deliveries_wait_for_an_administrator(engine: Engine, intake: Intake) -> None:
+    """A dead delivery is never due; a retry makes it PENDING with its attempts forgotten."""
+    deliveries = delivered(engine, intake)
+    deliveries.change([Change(id=1, state=DeliveryState.DEAD, due_at=NOW, detail="refused")], NOW)
+    assert deliveries.due(DeliveryState.PENDING, NOW + timedelta(days=1)) == []
+    deliveries.retry(1, NOW)
+    assert deliveries.due(DeliveryState.PENDING, NOW)[0].attempts == 0
+
+
+def test_destinations_with_unfinished_deliveries_stay(engine: Engine, intake: Intake) -> None:
+    """A destination is not removed while something is on its way there."""
+    deliveries = delivered(engine, intake)
+    deliveries.add_destination(Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104))
+    with pytest.raises(IllegalTransitionError, match="not finished"):
+        deliveries.remove_destination("pacs")
+    deliveries.change([Change(id=1, state=DeliveryState.DEAD, due_at=NOW, detail="refused")], NOW)
+    assert deliveries.remove_destination("pacs")
+    assert not deliveries.remove_destination("pacs")
