@@ -22,6 +22,7 @@ TRANSITIONS: Mapping[tuple[DeliveryState, DeliveryState], str] = {
     (DeliveryState.SENT, DeliveryState.CONFIRMED): "the destination committed it, or it was read back",
     (DeliveryState.SENT, DeliveryState.SENT): "confirmation is still awaited",
     (DeliveryState.SENT, DeliveryState.PENDING): "the destination does not have it after all",
+    (DeliveryState.SENT, DeliveryState.DEAD): "the destination does not have it after all, and days went by",
     (DeliveryState.DEAD, DeliveryState.PENDING): "an administrator asked to retry",
 }
 

@@ -68,12 +68,15 @@ def read_facts(path: Path, stored: Stored, head: bytes = b"") -> Instance:
 
     Raises:
         RefusedError: it is no DICOM file, is cut off within its header, or lacks a UID.
+        OSError: it cannot be read now, which says nothing of what it is.
     """
     try:
         header, syntax = _header(path, head)
         missing = [k for k in _REQUIRED if not header.get(k)]
         instance = None if missing else _instance(header, syntax, stored)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         # Whatever a malformed header makes the parser raise, the answer to the sender is the same.
         raise RefusedError(f"the header cannot be parsed ({type(error).__name__})") from error
     if instance is None:

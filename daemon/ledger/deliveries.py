@@ -124,7 +124,9 @@ def _move(session: Session, row: DeliveryRow, change: Change, at: datetime) -> N
     if (old, change.state) not in TRANSITIONS:
         raise IllegalTransitionError(f"delivery {row.id} is {old.value} and cannot become {change.state.value}")
     row.state, row.due_at, row.detail = change.state.value, change.due_at, change.detail
-    row.transaction_uid = change.transaction_uid or row.transaction_uid
+    # What is sent again is asked for again; a report on the old transaction does not speak of it.
+    again = change.state is DeliveryState.PENDING
+    row.transaction_uid = "" if again else change.transaction_uid or row.transaction_uid
     if old is DeliveryState.PENDING:
         row.attempts += 1
     if change.state is DeliveryState.SENT and old is DeliveryState.PENDING:

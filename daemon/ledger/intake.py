@@ -16,8 +16,10 @@ from daemon.ledger.tables import AssociationRow, InstanceRow, StudyRow
 
 BATCH = 64
 
-_KNOWN = select(InstanceRow.digest).where(InstanceRow.sop_instance_uid == bindparam("uid"))
+_KNOWN = select(InstanceRow.digest, InstanceRow.freed).where(InstanceRow.sop_instance_uid == bindparam("uid"))
 _INSERT = insert(InstanceRow)
+# Sent again after it was freed: its file is there again, and promised again.
+_RETURNED = update(InstanceRow).where(InstanceRow.digest == bindparam("bytes")).values(freed=False)
 _NEWEST = case((StudyRow.last_at < bindparam("at"), bindparam("at")), else_=StudyRow.last_at)
 _SEE = update(StudyRow).where(StudyRow.uid == bindparam("study")).values(last_at=_NEWEST)
 _COUNT = _SEE.values(instances=StudyRow.instances + 1, dirty=True)
@@ -90,8 +92,10 @@ class Intake:
 def _insert(connection: Connection, arrival: _Arrival) -> Verdict:
     """Insert one row. Plain statements: a unit of work would take three times as long as the flush to disk."""
     instance = arrival.instance
-    known = connection.scalars(_KNOWN, {"uid": instance.sop_instance_uid}).all()
+    known = {row.digest: row.freed for row in connection.execute(_KNOWN, {"uid": instance.sop_instance_uid})}
     if instance.digest in known:
+        if known[instance.digest]:
+            connection.execute(_RETURNED, {"bytes": instance.digest})
         return Verdict.DUPLICATE
     connection.execute(
         _INSERT,
@@ -121,7 +125,7 @@ def _touch(connection: Connection, instance: Instance, *, counts: bool) -> None:
                 first_at=instance.received_at,
                 last_at=instance.received_at,
                 instances=int(counts),
-                dirty=True,
+                dirty=counts,
                 verdict="",
                 evidence="",
                 refusal="",

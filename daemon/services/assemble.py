@@ -26,8 +26,16 @@ class Assemble:
         self._patience = patience
 
     def step(self) -> int:
-        """Settle every study that is ready; return how many."""
-        return sum(self._consider(study) for study in self._jobs.waiting_studies())
+        """Settle every study that is ready; return how many. One that cannot be judged holds no other."""
+        return sum(self._attempt(study) for study in self._jobs.waiting_studies())
+
+    def _attempt(self, study: StudyFacts) -> bool:
+        try:
+            return self._consider(study)
+        except Exception:
+            # The edge of the loop: the study stays marked as having news and is looked at again.
+            LOGGER.exception("study %s could not be judged", study.study_instance_uid)
+            return False
 
     def _consider(self, study: StudyFacts) -> bool:
         now = self._clock.now()

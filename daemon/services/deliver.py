@@ -51,6 +51,7 @@ class Deliver:
         if not due:
             return 0
         destination = self._destinations[name]
+        due = self._at_hand(due)
         paths = [self._post.spool.path(d.digest) for d in due]
         for delivery, result in zip(due, self._post.courier.send(destination, paths), strict=True):
             reach(Point.OBJECTS_SENT)
@@ -58,6 +59,15 @@ class Deliver:
             reach(Point.DELIVERY_RECORDED)
             LOGGER.info("delivery %d to %s: %s", delivery.id, name, result.outcome.value)
         return len(due)
+
+    def _at_hand(self, due: Sequence[DueDelivery]) -> list[DueDelivery]:
+        """Return what has its file; what lost it is dead with that reason, so that it holds nothing else."""
+        now = self._clock.now()
+        here = [d for d in due if self._post.spool.path(d.digest).is_file()]
+        detail = "its file is gone from the spool; restore the spool, then retry the delivery"
+        lost = [Change(id=d.id, state=DeliveryState.DEAD, due_at=now, detail=detail) for d in due if d not in here]
+        self._post.deliveries.change(lost, now)
+        return here
 
     def _judge(self, delivery: DueDelivery, result: SendResult) -> Change:
         now = self._clock.now()

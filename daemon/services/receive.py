@@ -88,6 +88,9 @@ class Incoming:
             LOGGER.warning("refused an object of %s: %s", self._announced.association, unfit)
             self._draft.drop()
             return unfit.verdict
+        except OSError:
+            self._draft.drop()
+            raise
         try:
             verdict = self._reception.intake.record(instance, self._announced.association)
         finally:

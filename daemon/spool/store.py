@@ -26,6 +26,7 @@ class Draft:
         self._file: FileIO = self.path.open("xb", buffering=0)
         self._hash = hashlib.sha256()
         self._flushing: tuple[Future[None], ...] = ()
+        self._shared = False
         self.size = 0
         # kept in memory: reading the file back would wait for the journal that the flush is busy with
         self.head = b""
@@ -63,6 +64,7 @@ class Draft:
         already has the same bytes and is replaced by itself.
         """
         target = place(self._objects, self.digest)
+        self._shared = target.exists()
         self.path.rename(target)
         self.path = target
         self._flushing = (
@@ -82,10 +84,11 @@ class Draft:
             flush.result()
 
     def drop(self) -> None:
-        """Forget the file."""
+        """Forget the file; one that was there before with the same bytes may be promised to its sender, and stays."""
         wait(self._flushing)
         self._file.close()
-        self.path.unlink(missing_ok=True)
+        if not self._shared:
+            self.path.unlink(missing_ok=True)
 
 
 class Spool:
