@@ -8,6 +8,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from pydicom.uid import UID
 
 from dicom_fixtures.planes import Layout, Orientation
 from dicom_fixtures.studies import StudyRequest, make_brain_mri, make_petct
@@ -53,7 +54,7 @@ def mixed_orientations(folder: Path) -> None:
 def four_d(folder: Path) -> None:
     for path in sorted(folder.rglob("*.dcm")):
         dataset = pydicom.dcmread(path)
-        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{dataset.SOPInstanceUID}.2"[-64:]
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"{dataset.SOPInstanceUID}.2"[-64:])
         dataset.save_as(path.with_name(f"t2-{path.name}"))
 
 
