@@ -34,7 +34,7 @@ class Files:
         with reading(self._engine) as session:
             received = session.execute(select(InstanceRow.digest, InstanceRow.size).where(~InstanceRow.freed))
             made = session.execute(select(OutputRow.digest, OutputRow.size).where(~OutputRow.freed))
-            return dict(row.tuple() for row in (*received, *made))
+            return {row.digest: row.size for row in (*received, *made)}
 
     def freeable(self, before: datetime) -> list[str]:
         """Return digests of studies untouched since `before` whose every job ended and delivery is confirmed.

@@ -41,6 +41,7 @@ class StillClock:
         self.at = NOW
 
     def now(self) -> datetime:
+        """Return the time that was set."""
         return self.at
 
 
@@ -53,17 +54,20 @@ class FakeCourier:
         self.present_uids: frozenset[str] = frozenset()
 
     def send(self, destination: Destination, paths: Sequence[Path]) -> Iterator[SendResult]:
+        """Store every file."""
         del destination
         for path in paths:
             self.sent.append(path)
             yield SendResult(sop_instance_uid="", outcome=SendOutcome.STORED, status=0, detail="stored")
 
     def ask_commitment(self, destination: Destination, transaction_uid: str, references: Sequence[Reference]) -> bool:
+        """Note the transaction."""
         del destination, references
         self.asked.append(transaction_uid)
         return True
 
     def present(self, destination: Destination, references: Sequence[Reference]) -> frozenset[str]:
+        """List what the test set."""
         del destination, references
         return self.present_uids
 
