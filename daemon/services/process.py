@@ -22,13 +22,16 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class WorkRules:
-    """How jobs are worked on; `destinations` are asked for anew at every job."""
+    """How jobs are worked on; `destinations` are asked for anew at every job.
+
+    `attempts` also counts those that ended with the death of the worker, which may be no fault of the job.
+    """
 
     worker: str
     destinations: Callable[[], tuple[str, ...]]
     software_version: str
     lease: timedelta = timedelta(minutes=2)
-    attempts: int = 5
+    attempts: int = 50
     pause: timedelta = timedelta(seconds=30)
     research_use: bool = True
 
