@@ -18,10 +18,10 @@ DOSE_BQ = 370e6
 UPTAKE = timedelta(minutes=60)
 # Echo, repetition and inversion time in ms, scanning sequence, description.
 MR_TIMING = {
-    "FLAIR": (120.0, 9000.0, 2500.0, ["SE", "IR"], "AX FLAIR"),
-    "T2": (95.0, 4500.0, None, ["SE"], "AX T2 TSE"),
-    "T1": (3.0, 1900.0, 900.0, ["GR", "IR"], "AX T1 MPRAGE"),
-    "T1C": (3.0, 1900.0, 900.0, ["GR", "IR"], "AX T1 MPRAGE post Gd"),
+    "FLAIR": (120.0, 9000.0, 2500.0, ["SE", "IR"], "FLAIR"),
+    "T2": (95.0, 4500.0, None, ["SE"], "T2 TSE"),
+    "T1": (3.0, 1900.0, 900.0, ["GR", "IR"], "T1 MPRAGE"),
+    "T1C": (3.0, 1900.0, 900.0, ["GR", "IR"], "T1 MPRAGE post Gd"),
 }
 
 
@@ -44,6 +44,7 @@ class StudyFrame:
     seed: str
     patient: Patient
     description: str
+    accession: str = "FIXTURE"
     started: datetime = field(default_factory=lambda: datetime(2026, 3, 5, 10, 15))  # noqa: DTZ001 - DICOM local time
 
     def uid(self, *parts: str) -> str:
@@ -62,7 +63,7 @@ def base(frame: StudyFrame, modality: str, series: str, number: int) -> Dataset:
         ds.SpecificCharacterSet = patient.charset
     ds.PatientName, ds.PatientID = patient.name, patient.patient_id
     ds.PatientBirthDate, ds.PatientSex, ds.PatientWeight = patient.birth_date, patient.sex, f"{patient.weight_kg:.1f}"
-    ds.StudyInstanceUID, ds.StudyID, ds.AccessionNumber = frame.uid("study"), "1", "FIXTURE"
+    ds.StudyInstanceUID, ds.StudyID, ds.AccessionNumber = frame.uid("study"), "1", frame.accession
     ds.StudyDescription, ds.ReferringPhysicianName = frame.description, ""
     ds.Modality, ds.SeriesInstanceUID, ds.SeriesNumber = modality, frame.uid("series", series), number
     ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = frame.uid("frame of reference"), ""
@@ -82,10 +83,11 @@ def _times(ds: Dataset, started: datetime) -> None:
     ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = clock
 
 
-def mr(ds: Dataset, contrast: str) -> None:
-    """Add the MR image module."""
-    echo, repetition, inversion, sequence, description = MR_TIMING[contrast]
-    ds.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
+def mr(ds: Dataset, contrast: str, plane: str) -> None:
+    """Add the MR image module; `plane` opens the series description, as in "AX FLAIR"."""
+    echo, repetition, inversion, sequence, name = MR_TIMING[contrast]
+    description = f"{plane} {name}"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"]
     ds.SeriesDescription, ds.ProtocolName, ds.BodyPartExamined = description, description, "HEAD"
     ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions = sequence, "NONE", ""
     ds.MRAcquisitionType, ds.MagneticFieldStrength, ds.EchoTrainLength = "2D", "3", "1"

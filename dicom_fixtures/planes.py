@@ -31,12 +31,21 @@ COSINES: dict[Orientation, tuple[float, ...]] = {
 class Layout:
     """How a series is cut: spacing (slice, row, column) in mm, None keeps the phantom's.
 
-    `matrix` cuts or pads every slice to (rows, columns).
+    `matrix` cuts or pads every slice to (rows, columns). `cosines` turns the planes freely instead of by
+    `orientation`: six numbers as in Image Orientation (Patient), made orthonormal.
     """
 
     orientation: Orientation = Orientation.AXIAL
     spacing: tuple[float, float, float] | None = None
     matrix: tuple[int, int] | None = None
+    cosines: tuple[float, ...] | None = None
+
+    def directions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the unit vectors of row and column, perpendicular to each other."""
+        row, column = np.array(self.cosines or COSINES[self.orientation], dtype=float).reshape(2, 3)
+        row /= np.linalg.norm(row)
+        column -= row * (row @ column)
+        return row, column / np.linalg.norm(column)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,11 +69,7 @@ def centred(voxels: NDArray[np.float32], spacing: tuple[float, float, float]) ->
 
 def cut(image: sitk.Image, layout: Layout, outside: float, *, nearest: bool = False) -> Slices:
     """Return `image` on the planes that `layout` asks for."""
-    row = np.array(COSINES[layout.orientation][:3], dtype=float)
-    row /= np.linalg.norm(row)
-    column = np.array(COSINES[layout.orientation][3:], dtype=float)
-    column -= row * (row @ column)
-    column /= np.linalg.norm(column)
+    row, column = layout.directions()
     normal = np.cross(row, column)
     extent = np.array(image.GetSize()) * np.array(image.GetSpacing())
     spacing = np.array(layout.spacing or image.GetSpacing()[::-1])

@@ -1,7 +1,7 @@
 """Whole studies on disk: DICOM series, and the truth beside them."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,26 @@ from dicom_fixtures import headers
 from dicom_fixtures.headers import Patient, StudyFrame
 from dicom_fixtures.phantoms import BrainRequest, PetCtRequest, Phantom, brain, petct
 from dicom_fixtures.phantoms.parts import generator
-from dicom_fixtures.planes import Layout, Slices, centred, cut
+from dicom_fixtures.planes import Layout, Orientation, Slices, centred, cut
 
 BRAIN_SPACING = (4.0, 1.0, 1.0)
 PET_SPACING = (4.0, 4.0, 4.0)
 CT_SPACING = (4.0, 2.0, 2.0)
+PLANE_NAMES = {
+    Orientation.AXIAL: "AX",
+    Orientation.CORONAL: "COR",
+    Orientation.SAGITTAL: "SAG",
+    Orientation.OBLIQUE: "OBL",
+    Orientation.FLIPPED: "AX",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRequest:
-    """What study to make; `salt` gives other UIDs to the same pictures, `spacing` is (slice, row, column) in mm."""
+    """What study to make; `salt` gives other UIDs to the same pictures, `spacing` is (slice, row, column) in mm.
+
+    `ct_spacing` is the grid of a PET/CT's CT. `descending` numbers instances from the head down.
+    """
 
     seed: int
     lesions: int = 1
@@ -32,17 +42,20 @@ class StudyRequest:
     patient: Patient | None = None
     descending: bool = False
     salt: str = ""
+    accession: str = "FIXTURE"
+    ct_spacing: tuple[float, float, float] = CT_SPACING
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyTruth:
-    """Where a study lies and what is true of it; `series` by contrast, PET or CT."""
+    """Where a study lies and what is true of it; `series` and `series_uids` by contrast, PET or CT."""
 
     study_instance_uid: str
     folder: Path
     series: dict[str, list[Path]]
     mask: Path
     lesions: Path
+    series_uids: dict[str, str]
 
 
 def make_brain_mri(request: StudyRequest, out: Path) -> StudyTruth:
@@ -60,7 +73,7 @@ def make_brain_mri(request: StudyRequest, out: Path) -> StudyTruth:
     for number, contrast in enumerate(request.contrasts, start=1):
         slices = cut(centred(made.images[contrast], made.spacing), request.layout, 0.0)
         ds = headers.base(frame, "MR", contrast, number)
-        headers.mr(ds, contrast)
+        headers.mr(ds, contrast, _plane_name(request.layout))
         series[contrast] = _write(ds, slices, _Target(frame=frame, name=contrast, request=request, out=out))
     return _truth(request, made, frame, (series, out))
 
@@ -68,10 +81,13 @@ def make_brain_mri(request: StudyRequest, out: Path) -> StudyTruth:
 def make_petct(request: StudyRequest, out: Path) -> StudyTruth:
     """Write an FDG PET/CT study below `out`; the mask is on the PET grid."""
     spacing = request.spacing or PET_SPACING
-    made = petct(PetCtRequest(seed=request.seed, lesions=request.lesions, spacing=spacing, ct_spacing=CT_SPACING))
+    made = petct(
+        PetCtRequest(seed=request.seed, lesions=request.lesions, spacing=spacing, ct_spacing=request.ct_spacing)
+    )
     frame = _frame(request, made, "PETCT", "PET/CT trunk")
     pet = cut(centred(made.images["PET"], made.spacing), request.layout, 0.0)
-    ct = cut(centred(made.images["CT"], CT_SPACING), Layout(orientation=request.layout.orientation), -1000.0)
+    ct_layout = replace(request.layout, spacing=None, matrix=None)
+    ct = cut(centred(made.images["CT"], request.ct_spacing), ct_layout, -1000.0)
     pet_header, ct_header = headers.base(frame, "PT", "PET", 2), headers.base(frame, "CT", "CT", 1)
     headers.pet(pet_header, frame, len(pet.voxels))
     headers.ct(ct_header)
@@ -98,7 +114,16 @@ def _frame(request: StudyRequest, made: Phantom, kind: str, description: str) ->
         birth_date=f"{2026 - int(made.age_years)}0102",
         weight_kg=round(made.weight_kg, 1),
     )
-    return StudyFrame(seed=f"{kind} {request.seed} {request.salt}", patient=patient, description=description)
+    return StudyFrame(
+        seed=f"{kind} {request.seed} {request.salt}",
+        patient=patient,
+        description=description,
+        accession=request.accession,
+    )
+
+
+def _plane_name(layout: Layout) -> str:
+    return "OBL" if layout.cosines else PLANE_NAMES[layout.orientation]
 
 
 def _write(ds: Dataset, slices: Slices, target: _Target) -> list[Path]:
@@ -151,7 +176,11 @@ def _truth(
     table = {
         "seed": request.seed,
         "study_instance_uid": frame.uid("study"),
+        "series_instance_uids": {name: frame.uid("series", name) for name in series},
         "log_hazard": made.log_hazard,
+        "age_years": made.age_years,
+        "sex": made.sex,
+        "weight_kg": made.weight_kg,
         "lesions": [asdict(lesion) for lesion in made.lesions],
     }
     (folder / "lesions.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
@@ -161,4 +190,5 @@ def _truth(
         series=series,
         mask=folder / "mask.nii.gz",
         lesions=folder / "lesions.json",
+        series_uids={name: frame.uid("series", name) for name in series},
     )
