@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import threading
 
     from daemon.bootstrap import House
-    from daemon.config import DestinationSection
+    from daemon.config import DestinationSection, ListenerSection
 
 LOGGER = logging.getLogger(__name__)
 _DESTINATION = re.compile(r"(?P<name>[^=]+)=(?P<ae_title>[^@]+)@(?P<host>.+):(?P<port>\d+)")
@@ -34,12 +34,13 @@ def init(
     from daemon.bootstrap import House
 
     path = folder / config.CONFIG_NAME
-    folder.mkdir(parents=True, exist_ok=True)
     if path.exists():
         typer.echo(f"kept {path}")
     else:
-        listener = {"ae_title": ae_title, "port": port, "allowed_callers": tuple(allow or ())}
-        text = config.template(listener, [parse_destination(text) for text in destination or ()])
+        listener = parse_listener(ae_title, port, tuple(allow or ()))
+        text = config.template(listener.model_dump(), [parse_destination(text) for text in destination or ()])
+        # Only now: a file with a wrong value would be kept, and refused, by every later init.
+        folder.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         typer.echo(f"wrote {path}")
     settings = config.load(path)
@@ -48,6 +49,19 @@ def init(
     typer.echo(f"ledger ready: {settings.database_url().rsplit('@', 1)[-1]}")
     if not settings.listener.allowed_callers and not settings.listener.allow_any_caller:
         typer.echo("nobody may send yet: set listener.allowed_callers")
+
+
+def parse_listener(ae_title: str, port: int, callers: tuple[str, ...]) -> "ListenerSection":
+    """Return the listener's section with what the options say."""
+    from pydantic import ValidationError
+
+    from daemon.config import ListenerSection
+
+    try:
+        return ListenerSection.model_validate({"ae_title": ae_title, "port": port, "allowed_callers": callers})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise typer.BadParameter(f"{fault['loc'][0]} {fault['input']!r}: {fault['msg']}") from error
 
 
 def parse_destination(text: str) -> "DestinationSection":

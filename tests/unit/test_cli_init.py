@@ -1,0 +1,41 @@
+"""init writes a configuration that holds, or none."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from daemon.cli.main import app
+from daemon.config import load
+
+RUNNER = CliRunner()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--port", "99999"),
+        ("--ae-title", "LONGER-THAN-SIXTEEN"),
+        ("--allow", "BACK\\SLASH"),
+        ("--destination", "pacs"),
+        ("--destination", "pacs=PACS@127.0.0.1:0"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_option_leaves_nothing_behind(wrong: tuple[str, str], tmp_path: Path) -> None:
+    """A wrong value is wrong usage, writes no file, and does not stand in the way of the next init."""
+    site = tmp_path / "site"
+    assert RUNNER.invoke(app, ["init", str(site), *wrong]).exit_code == 2
+    assert not site.exists()
+    assert RUNNER.invoke(app, ["init", str(site)]).exit_code == 0
+
+
+def test_options_come_back_from_the_file(tmp_path: Path) -> None:
+    """What init was told is what the configuration says."""
+    options = ["--ae-title", "SECOND READ", "--port", "1104", "--allow", "MR1", "--destination", "pacs=PACS@::1:104"]
+    told = RUNNER.invoke(app, ["init", str(tmp_path), *options])
+    assert told.exit_code == 0, told.output
+    settings = load(tmp_path)
+    assert (settings.listener.ae_title, settings.listener.port) == ("SECOND READ", 1104)
+    assert settings.listener.allowed_callers == ("MR1",)
+    assert [(d.name, d.ae_title, d.host, d.port) for d in settings.destination] == [("pacs", "PACS", "::1", 104)]
