@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from daemon.imaging.steps import neighbour_stack
 from training.calibrate import Case, Scores, fit, read_cases, score
-from training.data import real_petct
+from training.data import real_brain, real_petct
 from training.data.sample import Sample
 from training.data.synthetic import cache
 from training.export import export
@@ -18,6 +19,10 @@ from training.seal import Contents, seal, unsealed
 from training.settings import Settings
 from training.train import train
 
+HELD_OUT = {
+    "petct": "held-out real PET/CT, cropped round the tumour",
+    "brain": "real heads with a lesion",
+}
 # Real patients are few beside the phantoms; each counts this often.
 REAL_WEIGHT = 3
 
@@ -46,9 +51,7 @@ def run(settings: Settings, models: Path) -> Path:
     fp32 = unsealed(settings, exported.fp32, settings.build / "unsealed-fp32")
     tested["the same, FP32 graphs"] = read_cases(fp32, splits.test, spacing, "test FP32")
     if splits.held_out:
-        tested["held-out real PET/CT (cropped round the tumour)"] = read_cases(
-            model, splits.held_out, spacing, "held out"
-        )
+        tested[HELD_OUT[settings.data.kind]] = read_cases(model, splits.held_out, spacing, "held out")
     scores = {name: score(cases, calibration) for name, cases in tested.items()}
     _keep(settings, scores, tested)
     example = _example(settings, splits.tune)
@@ -63,7 +66,13 @@ def gather(settings: Settings) -> Splits:
     """
     paths = cache(settings)
     phantoms = {split: [Sample.load(path) for path in found] for split, found in paths.items()}
-    patients = real_petct.patients(Path(settings.data.real_root)) if settings.data.real_root else []
+    root = Path(settings.data.real_root)
+    if settings.data.real_root and not root.is_dir():
+        Console(stderr=True).print(f"no real data at {root}: going on with phantoms alone")
+    if settings.data.kind == "brain":
+        heads = real_brain.read(root, settings.recipe) if settings.data.real_root else []
+        return Splits(**phantoms, real=[], held_out=heads)
+    patients = real_petct.patients(root) if settings.data.real_root else []
     held = set(settings.data.real_held_out)
     unknown = held - {p.name for p in patients}
     if patients and unknown:

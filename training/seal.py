@@ -67,9 +67,9 @@ class Contents:
 
 def seal(settings: Settings, contents: Contents, root: Path) -> Path:
     """Write the bundle to `root`/<name>/<version> and return its folder."""
-    folder = root / settings.bundle.name / settings.bundle.version
-    if folder.exists():
-        shutil.rmtree(folder)
+    target = root / settings.bundle.name / settings.bundle.version
+    folder = settings.build / "sealing"
+    shutil.rmtree(folder, ignore_errors=True)
     (folder / GOLDEN.parent).mkdir(parents=True)
     for name, path in contents.exported.shipped.items():
         shutil.copyfile(path, folder / f"{name}.onnx")
@@ -89,7 +89,11 @@ def seal(settings: Settings, contents: Contents, root: Path) -> Path:
         if path.is_file()
     ]
     (folder / SUMS).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
+    # Whoever reads the bundle meanwhile sees the old one or the new one, hardly a mixture.
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(folder, target)
+    return target
 
 
 def _plain(value: object) -> dict[str, object]:
@@ -123,12 +127,16 @@ its MC-dropout uncertainty ({settings.bundle.passes} passes, rate {settings.netw
 
 ## Data
 {data.train} synthetic studies over real anatomy (`dicom_fixtures`, seed {settings.seed}), {data.tune} for calibration,
-{data.test} for the test below; no seed is in two of them. {_real(settings)}
+{data.test} for the test below; no seed is in two of them, but all share the few anatomies that the fixtures ship, so
+unseen means unseen seeds. {_real(settings)}
 Follow-up is **simulated** from a known hazard: survival numbers show that the method works, not that it predicts a
 patient's survival.
 
 ## Figures of this INT8 bundle, through the daemon's inference
-Synthetic scores are not clinical ones.
+Synthetic scores are not clinical ones. Test phantoms are plain ones (heads: FLAIR), as the fixtures make them; the
+threshold was fitted on randomised ones of all contrasts (highest sensitivity + specificity; before this set was drawn
+the rule had been sensitivity .98, which on an earlier set of heads gave a specificity of .41). Real rows hold tumours
+only, so their sensitivity says nothing of false alarms.
 
 | data | studies | Dice mean | Dice median | AUC | sensitivity | specificity | C-index | oracle's |
 |---|---|---|---|---|---|---|---|---|
@@ -142,6 +150,8 @@ voxel uncertainty of its own.
 
 
 def _real(settings: Settings) -> str:
+    if settings.data.kind == "brain":
+        return "No real patient in training; the real heads below (AIM-Harvard/pyradiomics, BSD-3) are only measured."
     if not settings.data.real_root:
         return "No real patient's data."
     held = ", ".join(settings.data.real_held_out)
