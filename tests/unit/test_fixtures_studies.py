@@ -23,7 +23,7 @@ TURNED = (0.8, 0.6, 0.0, -0.5, 0.7, 0.4)
 
 
 def head(out: Path, **changes: object) -> StudyTruth:
-    return make_brain_mri(StudyRequest(seed=13, spacing=COARSE, **changes), out)  # type: ignore[arg-type]
+    return make_brain_mri(StudyRequest(seed=16, spacing=COARSE, **changes), out)  # type: ignore[arg-type]
 
 
 def trunk(out: Path) -> StudyTruth:
@@ -72,9 +72,8 @@ def test_the_truth_lies_on_the_tumour_in_every_plane(layout: Layout, descending:
     there = sitk.Resample(flair, mask, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0)
     voxels, inside = sitk.GetArrayFromImage(there), sitk.GetArrayFromImage(mask) > 0
     np.testing.assert_array_equal(np.sort(voxels, axis=None), np.sort(sitk.GetArrayFromImage(flair), axis=None))
-    assert contrast(voxels, inside) > 1.35
-    mirrored = [voxels[np.flip(inside, axis)].mean() for axis in range(3)]
-    assert voxels[inside].mean() > 1.25 * max(mirrored)
+    assert contrast(voxels, inside) > 1.5
+    assert max(contrast(voxels, np.flip(inside, axis)) for axis in range(3)) < 1.35
 
 
 def test_the_truth_lies_where_the_lesion_table_says(tmp_path: Path) -> None:
