@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from daemon import __version__
 from daemon.clock import SystemClock
@@ -49,12 +50,20 @@ class House:
         """Return the ledger's engine.
 
         Raises:
-            FatalError: the data folder is missing.
+            FatalError: the data folder is missing, or the database cannot be opened.
         """
         folder = self.settings.data.folder
         if not folder.is_dir():
             raise FatalError(f"the data folder {folder} is missing; run `overread init` or correct data.folder")
-        return connect(self.settings.database_url())
+        try:
+            engine = connect(self.settings.database_url())
+            with engine.connect():
+                return engine
+        except (SQLAlchemyError, ModuleNotFoundError) as error:
+            cause = str(error).partition("\n")[0]
+            raise FatalError(
+                f"the ledger cannot be opened ({cause}); correct data.ledger_url or start its server"
+            ) from error
 
     @cached_property
     def spool(self) -> Spool:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from daemon.domain.delivery import Destination
@@ -120,6 +120,15 @@ class Settings(BaseSettings):
         """Read the environment first, then the file."""
         del init_settings, dotenv_settings, file_secret_settings
         return env_settings, TomlConfigSettingsSource(settings_cls, cls.path)
+
+    @field_validator("destination")
+    @classmethod
+    def _unique(cls, value: tuple[DestinationSection, ...]) -> tuple[DestinationSection, ...]:
+        names = [d.name for d in value]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} stands twice; give every destination a name of its own")
+        return value
 
     def database_url(self) -> str:
         """Return the ledger's URL."""

@@ -1,6 +1,7 @@
 """Processes: the loops of each verb, and the supervisor over them."""
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -12,20 +13,31 @@ from pathlib import Path
 from typing import Protocol
 
 LOGGER = logging.getLogger(__name__)
+SUPERVISED = "OVERREAD_SUPERVISED"
 POLL_SECONDS = 0.5
 RETIRE_SECONDS = 60.0
 FAULT_SECONDS = 5.0
 DRAIN_SECONDS = 120.0
-# A child that dies sooner than this is started again only after this long.
+# A part that died is started again after this long.
 RESTART_SECONDS = 2.0
 
 
 def stop_on_signals() -> threading.Event:
-    """Return an event that SIGTERM and SIGINT set."""
+    """Return an event that SIGTERM and SIGINT set, and under a supervisor its death too."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    if os.environ.get(SUPERVISED):
+        threading.Thread(target=_await_orphanhood, args=(stop,), name="supervisor", daemon=True).start()
     return stop
+
+
+def _await_orphanhood(stop: threading.Event) -> None:
+    """The supervisor holds the other end of our standard input: its end is the supervisor's."""
+    sys.stdin.buffer.read()
+    if not stop.is_set():
+        LOGGER.error("the supervisor is gone; stopping")
+        stop.set()
 
 
 def loop(name: str, step: Callable[[], object], stop: threading.Event, wait: float = POLL_SECONDS) -> None:
@@ -87,19 +99,25 @@ class Supervisor:
 
     def run(self, stop: threading.Event) -> None:
         """Supervise until `stop`, then let every part finish what it has in hand."""
-        started = dict.fromkeys(range(len(self._commands)), 0.0)
+        due = dict.fromkeys(range(len(self._commands)), 0.0)
         while not stop.is_set():
             for index, command in enumerate(self._commands):
                 child = self._children.get(index)
                 if child is not None and child.poll() is None:
                     continue
-                if child is not None:
+                if child is not None and due[index] == 0.0:
                     LOGGER.error("%s ended with %s; starting it again", command[3], child.returncode)
-                if time.monotonic() - started[index] >= RESTART_SECONDS or child is None:
-                    started[index] = time.monotonic()
-                    self._children[index] = subprocess.Popen(command)
+                    due[index] = time.monotonic() + RESTART_SECONDS
+                if time.monotonic() >= due[index]:
+                    due[index] = 0.0
+                    self._children[index] = self._start(command)
             stop.wait(POLL_SECONDS)
         self._drain()
+
+    @staticmethod
+    def _start(command: list[str]) -> subprocess.Popen[bytes]:
+        """Start a part that stops when we are gone: it reads our end of its standard input."""
+        return subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, SUPERVISED: "1"})
 
     def _drain(self) -> None:
         for child in self._children.values():

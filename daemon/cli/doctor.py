@@ -73,6 +73,8 @@ def _ledger(house: "House") -> str:
 def _disk(house: "House") -> str:
     import shutil
 
+    if not house.settings.data.folder.is_dir():
+        raise OverreadError(f"the data folder {house.settings.data.folder} is missing: run `overread init`")
     free = shutil.disk_usage(house.settings.data.folder).free >> 20
     if free < house.settings.data.headroom_mb:
         raise OverreadError(f"{free} MB free, headroom is {house.settings.data.headroom_mb} MB: free space")
