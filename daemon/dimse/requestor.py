@@ -9,6 +9,7 @@ from time import monotonic
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
@@ -116,6 +117,12 @@ def _establish(
     handlers: EventHandlers,
 ) -> Association:
     _keep_identifiers_out_of_the_log()
+    rejections: list[A_ASSOCIATE_RJ] = []
+
+    def remember(event: evt.Event) -> None:
+        if isinstance(event.pdu, A_ASSOCIATE_RJ):
+            rejections.append(event.pdu)
+
     try:
         established = _entity(calling_ae, limits).associate(
             destination.host,
@@ -123,16 +130,15 @@ def _establish(
             contexts=list(contexts),
             ae_title=destination.ae_title,
             max_pdu=limits.max_pdu,
-            evt_handlers=list(handlers),
+            evt_handlers=[*handlers, (evt.EVT_PDU_RECV, remember)],
         )
     except OSError as error:
         raise RetryableError(f"{_named(destination)}: {error}; check host and port") from error
     if established.is_established:
         return established
-    answer = established.acceptor.primitive
-    if answer is not None and not established.is_rejected:
+    if established.acceptor.primitive is not None and not rejections:
         raise NotOfferedError(f"{_named(destination)}: it accepts none of the presentation contexts proposed")
-    raise RetryableError(f"{_named(destination)}: {_why(established, calling_ae, destination)}")
+    raise RetryableError(f"{_named(destination)}: {_why(rejections, calling_ae, destination)}")
 
 
 def _entity(calling_ae: str, limits: Limits) -> RequestingEntity:
@@ -153,11 +159,14 @@ def _keep_identifiers_out_of_the_log() -> None:
         logger.setLevel(logging.WARNING)
 
 
-def _why(refused: Association, calling_ae: str, destination: Destination) -> str:
-    if refused.is_rejected:
-        primitive = refused.acceptor.primitive
+def _why(rejections: Sequence[A_ASSOCIATE_RJ], calling_ae: str, destination: Destination) -> str:
+    """Say why no association came about.
+
+    The rejection PDU itself is asked: pynetdicom 3.0.4 reports a rejection that comes at once as a lost connection.
+    """
+    for rejection in rejections:
         return (
-            f"association {primitive.result_str.lower()}: {primitive.reason_str.lower()}; "
+            f"association {rejection.result_str.lower()}: {rejection.reason_str.lower()}; "
             f"check that it knows AE {calling_ae} and is called {destination.ae_title}"
         )
     return "no association: nothing listens there, or it hangs up; check host, port and that it runs"
