@@ -88,9 +88,9 @@ def dice(raw: Inference, sample: Sample, threshold: float) -> float:
 
 def fit(cases: Sequence[Case], cohort: Sequence[Case], min_lesion_ml: float) -> Calibration:
     """Return the calibration from tuning `cases`; survival from the whole `cohort`'s follow-up."""
-    slope, intercept = platt([c.logit for c in cases], [c.sample.tumour for c in cases])
-    probability = _sigmoid(slope * np.array([c.logit for c in cases]) + intercept)
-    threshold = youden_threshold(probability, np.array([c.sample.tumour for c in cases]))
+    logits, labels = zip(*[(c.logit, c.sample.tumour) for c in cases if c.sample.tumour is not None], strict=True)
+    slope, intercept = platt(logits, labels)
+    threshold = youden_threshold(_sigmoid(slope * np.array(logits) + intercept), np.array(labels))
     best = max(MASK_THRESHOLDS, key=lambda t: float(np.nanmean([c.dice[t] for c in cases])))
     entropy = [c.entropy for c in cases if c.dice[best] >= 0.6]
     centre, cuts, baseline = survival(cohort)

@@ -116,7 +116,7 @@ class Embedded:
     """One study's deepest map (slices, c, h, w) in half precision, with its truths."""
 
     deepest: Tensor
-    tumour: int
+    tumour: int | None
     cells: Tensor | None
     time_days: float | None
     event: int | None
@@ -171,8 +171,9 @@ def _head_losses(net: MultitaskNet, studies: Iterable[Embedded]) -> tuple[Tensor
     for study in studies:
         masks = (channel_mask((1, settings.widths[-1], 1, 1), rate), channel_mask((1, settings.survival_width), rate))
         cam, tumour, risk = net.heads(study.deepest.float(), *masks)
-        label = torch.tensor([float(study.tumour)])
-        total = total + functional.binary_cross_entropy_with_logits(tumour, label)
+        if study.tumour is not None:
+            label = torch.tensor([float(study.tumour)])
+            total = total + functional.binary_cross_entropy_with_logits(tumour, label)
         if study.cells is not None:
             total = total + losses.cells(cam, study.cells)
         risks.append(risk[0])

@@ -111,7 +111,19 @@ def sample(tmp_path: Path) -> Sample:
     image = np.random.default_rng(1).standard_normal((1, 6, 48, 64)).astype(np.float16)
     mask = np.zeros((6, 48, 64), np.uint8)
     mask[2:4, 10:20, 10:20] = 1
-    made = Sample(name="s", source="test", image=image, mask=mask, tumour=1, time_days=10.0, event=1)
+    made = Sample(
+        name="s",
+        source="test",
+        image=image,
+        mask=mask,
+        tumour=1,
+        spacing=(3.0, 1.0, 1.0),
+        patient="p1",
+        strata=("small",),
+        time_days=10.0,
+        event=1,
+        covariates={"age_years": 61.0},
+    )
     return Sample.load(made.save(tmp_path))
 
 
@@ -119,6 +131,7 @@ def test_samples_survive_the_cache(tmp_path: Path) -> None:
     """What is cached comes back as it was."""
     made = sample(tmp_path)
     assert (made.tumour, made.time_days, made.event, made.log_hazard) == (1, 10.0, 1, None)
+    assert (made.spacing, made.strata, made.covariates) == ((3.0, 1.0, 1.0), ("small",), {"age_years": 61.0})
     assert made.mask is not None
     assert made.mask.sum() == 200
 

@@ -26,6 +26,8 @@ def _read(path: Path, recipe: Recipe) -> Sample:
         image=ready.array.astype(np.float16),
         mask=mask.astype(np.uint8),
         tumour=int(mask.any()),
+        spacing=recipe.spacing,
+        patient=path.name.removesuffix("_image.nrrd"),
     )
 
 

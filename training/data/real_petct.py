@@ -31,6 +31,8 @@ def read(patient: Path, recipe: Recipe) -> Sample:
         image=ready.array.astype(np.float16),
         mask=mask.astype(np.uint8),
         tumour=1,
+        spacing=recipe.spacing,
+        patient=patient.name,
     )
 
 

@@ -1,7 +1,10 @@
 """One training sample, whatever its source."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +14,23 @@ from numpy.typing import NDArray
 class Sample:
     """A prepared study.
 
-    `image` (channels, slices, rows, columns) float16; `mask` (slices, rows, columns) or None where nobody drew
-    one; `tumour` 0/1; `time_days` and `event` (1 died, 0 censored) or None without follow-up; `log_hazard` only of
-    phantoms, whose hazard is known.
+    `image` (channels, slices, rows, columns) float16 on a grid of `spacing` (slice, row, column) mm; `mask` (slices,
+    rows, columns) or None where nobody drew one; `tumour` 0/1 or None where nobody said; `time_days` and `event`
+    (1 died, 0 censored) or None without follow-up; `covariates` clinical numbers such as age in years; `log_hazard`
+    only of phantoms, whose hazard is known. `patient` keeps splits apart, `strata` name what is hard about it.
     """
 
     name: str
     source: str
     image: NDArray[np.float16]
     mask: NDArray[np.uint8] | None
-    tumour: int
+    tumour: int | None
+    spacing: tuple[float, float, float]
+    patient: str = ""
+    strata: tuple[str, ...] = ()
     time_days: float | None = None
     event: int | None = None
+    covariates: Mapping[str, float] = field(default_factory=dict)
     log_hazard: float | None = None
 
     def save(self, folder: Path) -> Path:
@@ -30,26 +38,21 @@ class Sample:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.npz"
         partial = path.with_suffix(".part.npz")
-        follow_up = [np.nan if v is None else float(v) for v in (self.time_days, self.event, self.log_hazard)]
         mask = np.zeros(0, np.uint8) if self.mask is None else self.mask
-        np.savez_compressed(
-            partial, image=self.image, mask=mask, tumour=self.tumour, follow_up=follow_up, source=self.source
-        )
+        np.savez_compressed(partial, image=self.image, mask=mask, facts=json.dumps(self.facts()))
         partial.rename(path)
         return path
+
+    def facts(self) -> dict[str, Any]:
+        """Return all but the arrays, as JSON holds it."""
+        keys = ("source", "tumour", "spacing", "patient", "strata", "time_days", "event", "log_hazard")
+        return {**{key: getattr(self, key) for key in keys}, "covariates": dict(self.covariates)}
 
     @classmethod
     def load(cls, path: Path) -> "Sample":
         """Read a sample back."""
         with np.load(path) as stored:
-            time, event, hazard = stored["follow_up"]
-            return cls(
-                name=path.stem,
-                source=str(stored["source"]),
-                image=stored["image"],
-                mask=stored["mask"] if stored["mask"].size else None,
-                tumour=int(stored["tumour"]),
-                time_days=None if np.isnan(time) else float(time),
-                event=None if np.isnan(event) else int(event),
-                log_hazard=None if np.isnan(hazard) else float(hazard),
-            )
+            facts = json.loads(str(stored["facts"]))
+            mask = stored["mask"]
+            facts |= {"spacing": tuple(facts["spacing"]), "strata": tuple(facts["strata"])}
+            return cls(name=path.stem, image=stored["image"], mask=mask if mask.size else None, **facts)

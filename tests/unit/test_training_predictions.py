@@ -1,0 +1,44 @@
+"""Predictions: the daemon's own inference on prepared samples, kept with the truth."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from daemon.imaging.steps import Prepared
+from daemon.imaging.volume import Grid
+from daemon.inference.bundle import load_bundle
+from daemon.inference.mc_dropout import infer
+from daemon.inference.session import Model
+from tests.tiny_bundle import make_tiny_bundle
+from training.data.sample import Sample
+from training.predictions import load_all, predict
+
+SPACING = (3.0, 1.0, 1.0)
+
+
+def test_predictions_are_the_daemons_and_come_back_as_they_were(tmp_path: Path) -> None:
+    """Maps and passes equal those of the daemon's inference; odd sizes are padded for it and cut back."""
+    model = Model(load_bundle(make_tiny_bundle(tmp_path / "bundle")), threads=1)
+    image = np.random.default_rng(2).normal(size=(1, 8, 40, 52)).astype(np.float16)
+    mask = np.zeros((8, 40, 52), np.uint8)
+    sample = Sample(
+        name="a", source="test", image=image, mask=mask, tumour=0, spacing=SPACING, strata=("x",), covariates={"age": 5}
+    )
+    predict(model, [sample], tmp_path / "kept")
+    (kept,) = load_all(tmp_path / "kept")
+    padded = np.pad(image.astype(np.float32), [(0, 0), (0, 0), (0, 8), (0, 12)], constant_values=float(image.min()))
+    grid = Grid(size=(8, 48, 64), spacing=SPACING, origin=(0.0, 0.0, 0.0))
+    raw = infer(model, Prepared(array=padded, grid=grid), "a")
+    assert np.array_equal(kept.probability, raw.probability[:, :40, :52].astype(np.float16))
+    assert np.array_equal(kept.mutual_information, raw.mutual_information[:, :40, :52].astype(np.float16))
+    assert kept.tumour_logits.tolist() == list(raw.tumour_logits)
+    assert kept.truth is not None
+    assert (kept.truth.shape, kept.strata, kept.covariates, kept.tumour) == (mask.shape, ("x",), {"age": 5}, 0)
+    assert kept.voxel_ml == pytest.approx(0.003)
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
+    """No predictions is no evaluation."""
+    with pytest.raises(FileNotFoundError, match="no predictions"):
+        load_all(tmp_path)

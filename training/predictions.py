@@ -1,0 +1,130 @@
+"""What a model says of prepared samples, kept beside the truth: the input of every evaluation."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from daemon.imaging.steps import Prepared
+from daemon.imaging.volume import Grid
+from daemon.inference.mc_dropout import infer
+from daemon.inference.session import Model
+from training.data.sample import Sample
+
+Maps = NDArray[np.float16]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """One study as a model sees it.
+
+    `probability`, `entropy` (predictive, nats) and `mutual_information` are (slices, rows, columns) on the sample's
+    grid; `cam` holds activation map logits at 1/16; `tumour_logits` and `risks` one number per MC-dropout pass,
+    uncalibrated. `truth` is the sample's mask; the other fields are the sample's own.
+    """
+
+    name: str
+    probability: Maps
+    entropy: Maps
+    mutual_information: Maps
+    cam: Maps
+    tumour_logits: NDArray[np.float64]
+    risks: NDArray[np.float64]
+    truth: NDArray[np.uint8] | None
+    source: str
+    tumour: int | None
+    spacing: tuple[float, float, float]
+    patient: str
+    strata: tuple[str, ...]
+    time_days: float | None
+    event: int | None
+    covariates: dict[str, float]
+    log_hazard: float | None
+
+    @property
+    def voxel_ml(self) -> float:
+        """Return a voxel's volume."""
+        return float(np.prod(self.spacing)) / 1000
+
+    def save(self, folder: Path) -> Path:
+        """Write the prediction as one compressed file, whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.name}.npz"
+        partial = path.with_suffix(".part.npz")
+        arrays = {name: getattr(self, name) for name in (*_ARRAYS, "tumour_logits", "risks")}
+        truth = np.zeros(0, np.uint8) if self.truth is None else self.truth
+        facts = json.dumps({name: getattr(self, name) for name in _FACTS})
+        np.savez_compressed(partial, **arrays, truth=truth, facts=facts)
+        partial.rename(path)
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> "Prediction":
+        """Read a prediction back."""
+        with np.load(path) as stored:
+            arrays: dict[str, Any] = {name: stored[name] for name in (*_ARRAYS, "tumour_logits", "risks")}
+            facts = json.loads(str(stored["facts"]))
+            truth = stored["truth"]
+        facts |= {"spacing": tuple(facts["spacing"]), "strata": tuple(facts["strata"])}
+        return cls(name=path.stem, truth=truth if truth.size else None, **arrays, **facts)
+
+
+_ARRAYS = ("probability", "entropy", "mutual_information", "cam")
+_FACTS = ("source", "tumour", "spacing", "patient", "strata", "time_days", "event", "covariates", "log_hazard")
+
+
+def predict(model: Model, samples: Iterable[Sample], folder: Path, note: str = "predict") -> list[Path]:
+    """Read samples with `model` through the daemon's own inference; a prediction that is there already is kept.
+
+    Args:
+        model: a loaded bundle, sealed or not.
+        samples: prepared by the bundle's recipe.
+        folder: gets one file a sample.
+        note: what the progress bar says.
+    """
+    paths = []
+    for sample in track(list(samples), description=note):
+        path = folder / f"{sample.name}.npz"
+        paths.append(path if path.exists() else _predict(model, sample).save(folder))
+    return paths
+
+
+def load_all(folder: Path) -> list[Prediction]:
+    """Return all predictions of a folder, by name.
+
+    Raises:
+        FileNotFoundError: it holds none.
+    """
+    paths: Sequence[Path] = sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".part.npz"))
+    if not paths:
+        raise FileNotFoundError(f"no predictions in {folder}; run the prediction of that set first")
+    return [Prediction.load(path) for path in paths]
+
+
+def _predict(model: Model, sample: Sample) -> Prediction:
+    padded = _to_multiple(sample.image.astype(np.float32), model.manifest.recipe.multiple)
+    size = (padded.shape[1], padded.shape[2], padded.shape[3])
+    grid = Grid(size=size, spacing=sample.spacing, origin=(0.0, 0.0, 0.0))
+    raw = infer(model, Prepared(array=padded, grid=grid), sample.name)
+    rows, columns = sample.image.shape[2:]
+    facts = {name: getattr(sample, name) for name in _FACTS} | {"covariates": dict(sample.covariates)}
+    maps = {name: getattr(raw, name)[:, :rows, :columns].astype(np.float16) for name in _ARRAYS if name != "cam"}
+    return Prediction(
+        name=sample.name,
+        **maps,
+        cam=raw.cam.astype(np.float16),
+        tumour_logits=np.array(raw.tumour_logits),
+        risks=np.array(raw.risks),
+        truth=sample.mask,
+        **facts,
+    )
+
+
+def _to_multiple(array: NDArray[np.float32], multiple: int) -> NDArray[np.float32]:
+    short = [-n % multiple for n in array.shape[-2:]]
+    return np.pad(array, [(0, 0), (0, 0), (0, short[0]), (0, short[1])], constant_values=float(array.min()))
