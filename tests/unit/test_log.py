@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 
 import pytest
 
@@ -30,11 +31,13 @@ def test_an_error_is_logged_by_class_and_place_alone(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize("name", ["pynetdicom", "pydicom", "highdicom", "sqlalchemy"])
 def test_libraries_that_quote_data_sets_are_silent(name: str) -> None:
     """Below ERROR these write identifiers and values."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
+    logger = logging.getLogger(name)
+    before = logger.level
     try:
-        log.configure()
-        assert not logging.getLogger(name).isEnabledFor(logging.WARNING)
+        with warnings.catch_warnings(record=True) as caught:
+            log.hush()
+            warnings.warn("PatientName Doe^Jane is odd", UserWarning, stacklevel=1)
+        assert not logger.isEnabledFor(logging.WARNING)
+        assert caught == []
     finally:
-        root.handlers[:], root.level = before
-        logging.getLogger(name).setLevel(logging.NOTSET)
+        logger.setLevel(before)
