@@ -203,6 +203,7 @@ def test_kaggles_four_classes(tmp_path: Path) -> None:
         ("images/p1.nii.gz", "masks/p1.nii.gz"),
         ("images/p1.nii.gz", "labels/p1.nii.gz"),
         ("p1/MR_image.nii.gz", "p1/MR_mask.nii.gz"),
+        ("imagesTr/p1_0000.nii.gz", "labelsTr/p1.nii.gz"),
     ],
 )
 def test_pairs_in_every_way_to_lay_them_out(tmp_path: Path, image: str, mask: str) -> None:
@@ -216,6 +217,16 @@ def test_pairs_in_every_way_to_lay_them_out(tmp_path: Path, image: str, mask: st
     assert (sample.name, sample.patient, sample.source) == ("p1", "p1", "ours")
     assert (sample.time_days, sample.event) == (120.0, 0)
     assert sample.covariates == {"age_years": 58.0, "male": 0.0, "grade": 3.0}
+
+
+def test_the_patient_may_be_a_part_of_the_name(tmp_path: Path) -> None:
+    """Two visits whose names begin with the patient are one patient; a pattern that finds none is refused."""
+    for visit in ("2019", "2021"):
+        nifti(tmp_path / f"P7_{visit}_image.nii.gz", head())
+    found = find("pairs", tmp_path, Request(manifest=BRAIN, patient="^(.+)_"))
+    assert [(study.name, study.patient) for study in found] == [("P7_2019", "P7"), ("P7_2021", "P7")]
+    with pytest.raises(ValueError, match="finds no patient in 'P7_2019'"):
+        find("pairs", tmp_path, Request(manifest=BRAIN, patient="^(Q.+)_"))
 
 
 def test_an_image_without_outline_is_read_as_such(tmp_path: Path) -> None:

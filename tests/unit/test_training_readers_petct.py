@@ -122,6 +122,21 @@ def test_an_autopet_study_without_ct_is_named(tmp_path: Path) -> None:
         read(study, PETCT.recipe)
 
 
+def test_nnunets_channels_are_told_by_dataset_json(tmp_path: Path) -> None:
+    """Channel 0 is CT and 1 PET where the file says so; names that tell nothing are refused."""
+    petct(
+        tmp_path, ("imagesTr/fdg_a_2003_0001.nii.gz", "imagesTr/fdg_a_2003_0000.nii.gz", "labelsTr/fdg_a_2003.nii.gz")
+    )
+    table = tmp_path / "dataset.json"
+    table.write_text('{"channel_names": {"0": "CT", "1": "suv"}}')
+    (sample,) = samples("pairs", tmp_path, Request(manifest=PETCT, patient="^(fdg_[^_]+)"))
+    assert_hot(sample)
+    assert (sample.name, sample.patient) == ("fdg_a_2003", "fdg_a")
+    table.write_text('{"channel_names": {"0": "CT", "1": "CT"}}')
+    with pytest.raises(ValueError, match="calls its channels CT, CT, the recipe PET, CT"):
+        find("pairs", tmp_path, Request(manifest=PETCT))
+
+
 @pytest.mark.shared
 def test_the_sarcoma_patients_are_pairs() -> None:
     """The real PET/CT folders hold 24 patients, whose outlined voxels take up FDG more than others."""

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from training.commands.refusal import refusal
 from training.data.prepare import FAILURES, Report
 from training.data.prepare import prepare as cache
 from training.data.readers import LAYOUTS, Request, find
@@ -27,6 +28,7 @@ def prepare(
         list[int] | None, typer.Option(help="Mask values that are tumour; all above 0 if not given.")
     ] = None,
     region: Annotated[str, typer.Option(help="DICOM: regular expression for the ROI or segment names of tumour.")] = "",
+    patient: Annotated[str, typer.Option(help="Pairs: regular expression whose group is the patient in a name.")] = "",
     source: Annotated[str, typer.Option(help="Name of the data in samples and tables.")] = "",
     follow_up: Annotated[
         Path | None, typer.Option(help="CSV with patient, time_days, event, clinical numbers.")
@@ -41,7 +43,7 @@ def prepare(
 
     Can be stopped and repeated: what is cached is kept. Exit code 1: some patients could not be read.
     """
-    try:
+    with refusal():
         settings = load(config)
         request = Request(
             manifest=manifest(settings),
@@ -49,6 +51,7 @@ def prepare(
             contrasts=tuple(contrast or ("FLAIR",)),
             labels=tuple(label or ()),
             region=region,
+            patient=patient,
             follow_up=follow_up,
             field_mm=field_mm,
         )
@@ -56,9 +59,6 @@ def prepare(
         check_shares(shares)
         report = cache(find(layout, folder, request), settings.recipe, out, workers)
         splits = arrange(out, shares, settings.seed if seed is None else seed)
-    except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"[red]{error}", soft_wrap=True)
-        raise typer.Exit(2) from error
     _print(report, splits, out)
     raise typer.Exit(int(bool(report.failures)))
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from training.commands.refusal import refusal
 from training.data.stats import ALL, Row
 from training.data.stats import stats as measure
 
@@ -36,11 +37,8 @@ def stats(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
 ) -> None:
     """Print counts, tumour ratio, spacing, size, intensity and follow-up by split and source."""
-    try:
+    with refusal():
         rows = measure(folder)
-    except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"[red]{error}", soft_wrap=True)
-        raise typer.Exit(2) from error
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=1))
         return

@@ -27,8 +27,8 @@ class Request:
     `manifest` gives recipe and eligible series of the model to train. `source` names the data in samples, the
     layout's own name where empty. `contrasts` (FLAIR, T2, T1C, T1) each give a sample of an MR patient. `labels` are
     the mask values that mean tumour, all above 0 where empty. `region` is a regular expression for ROI and segment
-    names. `follow_up` is a CSV beside those that the layout has itself. `field_mm` is the longer side of a picture
-    without spacing.
+    names; `patient` one whose first group is the patient in a name that tells more, such as the date. `follow_up` is
+    a CSV beside those that the layout has itself. `field_mm` is the longer side of a picture without spacing.
     """
 
     manifest: Manifest
@@ -36,6 +36,7 @@ class Request:
     contrasts: tuple[str, ...] = ("FLAIR",)
     labels: tuple[int, ...] = ()
     region: str = ""
+    patient: str = ""
     follow_up: Path | None = None
     field_mm: float = 240.0
 
