@@ -166,6 +166,18 @@ def test_one_bad_patient_does_not_stop_the_rest(folder: Path, tmp_path: Path) ->
     assert len(Splits.load(out).by_patient()) == 6
 
 
+def test_another_folder_keeps_the_failures_of_the_first(folder: Path, tmp_path: Path) -> None:
+    """What is prepared into the same place later does not hide who failed before."""
+    out = tmp_path / "out"
+    prepare_brats(folder, out)
+    nifti(tmp_path / "pairs" / "p1_image.nii.gz", head())
+    config = str(CONFIGS / "brain-mri.toml")
+    more = invoke(prepare_command, "pairs", str(tmp_path / "pairs"), "--config", config, "--out", str(out))
+    assert more.exit_code == 0, more.output
+    assert [failure["patient"] for failure in json.loads((out / "failures.json").read_text())] == ["BraTS2021_00099"]
+    assert len(Splits.load(out).by_patient()) == 7
+
+
 def test_preparing_again_reads_only_what_is_missing(folder: Path, tmp_path: Path) -> None:
     """Cached samples stay untouched; the mended patient joins, and nothing is left to complain of."""
     out = tmp_path / "out"

@@ -1,7 +1,7 @@
 """Caches any layout's studies as samples, and goes on where it stopped."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -65,7 +65,7 @@ def prepare(studies: Sequence[Study], recipe: Recipe, folder: Path, workers: int
     results = _outcomes(recipe, folder / SAMPLES, missing, workers)
     outcomes = list(track(results, total=len(missing), description="prepare", console=Console(stderr=True)))
     failures = tuple(failure for failure in outcomes if failure is not None)
-    _note(folder / FAILURES, failures)
+    _note(folder / FAILURES, (study.name for study in studies), failures)
     return Report(made=len(missing) - len(failures), kept=len(studies) - len(missing), failures=failures)
 
 
@@ -103,7 +103,11 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     path.write_text(json.dumps(asdict(recipe), indent=1) + "\n", encoding="utf-8")
 
 
-def _note(path: Path, failures: Sequence[Failure]) -> None:
+def _note(path: Path, tried: Iterable[str], failures: Sequence[Failure]) -> None:
+    """Keep the failures of other folders that were prepared into the same one."""
+    retried = set(tried)
+    former = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    noted = [failure for failure in former if failure["name"] not in retried] + [asdict(f) for f in failures]
     path.unlink(missing_ok=True)
-    if failures:
-        path.write_text(json.dumps([asdict(failure) for failure in failures], indent=1) + "\n", encoding="utf-8")
+    if noted:
+        path.write_text(json.dumps(noted, indent=1) + "\n", encoding="utf-8")

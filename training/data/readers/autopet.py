@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from training.data.readers import follow_up
 from training.data.readers.follow_up import FollowUp
 from training.data.readers.study import Request, Study, file_name, files, flawed, load_files
@@ -37,7 +35,7 @@ def _clinical(row: FollowUp) -> FollowUp:
 
 
 def _diagnosed(path: Path) -> Iterator[dict[str, Any]]:
-    table = pd.read_csv(path, sep=None, engine="python", dtype=str).fillna("")
+    table = follow_up.rows_of(path).fillna("")
     table.columns = [str(column).strip().lower() for column in table.columns]
     if "diagnosis" in table.columns:
         yield from table.to_dict("records")

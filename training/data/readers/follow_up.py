@@ -38,6 +38,18 @@ class FollowUp:
     covariates: Mapping[str, float] = field(default_factory=dict)
 
 
+def rows_of(path: Path) -> Any:  # noqa: ANN401 - a pandas table
+    """Return a comma, semicolon or tab separated table, every value as text.
+
+    Raises:
+        ValueError: it is empty, or no such table.
+    """
+    with path.open(encoding="utf-8-sig") as file:
+        head = file.readline()
+    separator = max(",;\t", key=head.count)
+    return pd.read_csv(path, sep=separator, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
+
+
 def read(path: Path, *, all_died: bool = False) -> dict[str, FollowUp]:
     """Return what the table at `path` says of each patient.
 
@@ -49,10 +61,10 @@ def read(path: Path, *, all_died: bool = False) -> dict[str, FollowUp]:
         all_died: a patient with a time and no column of events died then (BraTS).
 
     Raises:
-        ValueError: no column names the patient; a time has no event; an event is neither 0 nor 1, or a time not
+        ValueError: no column names the patient; a time has no event; an event is neither 0 nor 1, or a time no number
             above 0; two rows contradict each other.
     """
-    table = pd.read_csv(path, sep=None, engine="python", dtype=str, skipinitialspace=True)
+    table = rows_of(path)
     names = {re.sub(r"[\W_]", "", str(column).lower()): str(column) for column in table.columns}
     patient = next((names[n] for n in names if n in PATIENT or _BRATS_ID.fullmatch(n)), None)
     if patient is None:
@@ -121,6 +133,8 @@ def _outcome(time: str | None, event: str | None, *, all_died: bool, where: str)
     alive = _ALIVE.search(time or "")
     days = float(alive.group(1)) if alive else _number(time)
     happened = 0.0 if alive else _number(event)
+    if days is None and time:
+        raise ValueError(f"{where}: the time is {time!r}; it must be a number of days such as 812.5")
     if days is None:
         return None, None
     if happened is None and all_died and event is None:
