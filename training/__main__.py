@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from training.commands.prepare import prepare
+from training.commands.stats import stats
 from training.run import run
 from training.settings import load
 
@@ -29,4 +31,6 @@ def run_command(
     console.print(f"[green]sealed {folder}")
 
 
+app.command("prepare")(prepare)
+app.command("stats")(stats)
 app()

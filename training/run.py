@@ -11,11 +11,12 @@ from rich.console import Console
 
 from daemon.imaging.steps import neighbour_stack
 from training.calibrate import Case, Scores, fit, read_cases, score
-from training.data import real_brain, real_petct
+from training.data.readers import Request, find
+from training.data.readers.study import read
 from training.data.sample import Sample
 from training.data.synthetic import cache
 from training.export import export
-from training.seal import Contents, seal, unsealed
+from training.seal import Contents, manifest, seal, unsealed
 from training.settings import Settings
 from training.train import train
 
@@ -69,20 +70,24 @@ def gather(settings: Settings) -> Splits:
     root = Path(settings.data.real_root)
     if settings.data.real_root and not root.is_dir():
         Console(stderr=True).print(f"no real data at {root}: going on with phantoms alone")
+    real = _real(settings, root) if settings.data.real_root and root.is_dir() else []
     if settings.data.kind == "brain":
-        heads = real_brain.read(root, settings.recipe) if settings.data.real_root else []
-        return Splits(**phantoms, real=[], held_out=heads)
-    patients = real_petct.patients(root) if settings.data.real_root else []
+        return Splits(**phantoms, real=[], held_out=real)
     held = set(settings.data.real_held_out)
-    unknown = held - {p.name for p in patients}
-    if patients and unknown:
+    unknown = held - {sample.patient for sample in real}
+    if real and unknown:
         raise ValueError(f"held-out patients {sorted(unknown)} are not in {settings.data.real_root}; correct the list")
-    read = {p.name: real_petct.read(p, settings.recipe) for p in patients}
     return Splits(
         **phantoms,
-        real=[s for name, s in read.items() if name not in held],
-        held_out=[s for name, s in read.items() if name in held],
+        real=[sample for sample in real if sample.patient not in held],
+        held_out=[sample for sample in real if sample.patient in held],
     )
+
+
+def _real(settings: Settings, root: Path) -> list[Sample]:
+    source = "real head" if settings.data.kind == "brain" else "real STS"
+    request = Request(manifest=manifest(settings), source=source)
+    return [read(study, settings.recipe) for study in find("pairs", root, request)]
 
 
 def _calibration_stacks(settings: Settings, samples: Sequence[Sample]) -> list[NDArray[np.float32]]:
