@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from training.commands import calibrate
+from training.commands import calibrate, federate, harvest, query
 from training.run import run
 from training.settings import load
 
@@ -31,5 +31,8 @@ def run_command(
 
 
 app.command("calibrate")(calibrate.calibrate)
+app.command("harvest")(harvest.harvest)
+app.command("query")(query.query)
+app.command("federate")(federate.federate)
 
 app()

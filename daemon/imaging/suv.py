@@ -5,6 +5,7 @@ decay to the series or administration time, GE and Philips private attributes.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -13,6 +14,8 @@ from pydicom.dataset import Dataset
 
 from daemon.domain.reasons import Reason
 from daemon.errors import UnprocessableError
+from daemon.imaging.read import SourceSeries
+from daemon.imaging.volume import Volume
 
 _PHILIPS_SUV = (0x7053, 0x1000)
 _PHILIPS_CONCENTRATION = (0x7053, 0x1009)
@@ -39,6 +42,20 @@ def suv_factors(headers: Sequence[Dataset]) -> NDArray[np.float64]:
     if units == "BQML":
         return np.array([_concentration_factor(header, earliest) for header in headers])
     raise UnprocessableError(Reason.NO_SUV, f"PET units {units or 'absent'} have no way to SUV; BQML, CNTS or GML do")
+
+
+def in_units(role: str, source: SourceSeries) -> Volume:
+    """Return the volume in the units that recipes expect of the role: SUVbw for PET, else what the scanner stores.
+
+    Raises:
+        UnprocessableError: a PET has no way to SUV.
+    """
+    if role != "PET":
+        return source.volume
+    factors = suv_factors(source.headers)
+    by_instance = {str(h.SOPInstanceUID): f for h, f in zip(source.headers, factors, strict=True)}
+    per_slice = np.array([by_instance[frame.sop_instance_uid] for frame in source.frames], dtype=np.float32)
+    return replace(source.volume, voxels=source.volume.voxels * per_slice[:, None, None])
 
 
 def _counts_factor(header: Dataset, earliest: datetime | None) -> float:

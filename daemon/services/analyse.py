@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 from pydicom.dataset import Dataset
 
 from daemon.domain.model_bundle import InstalledBundle
@@ -14,8 +13,7 @@ from daemon.domain.output import Output, OutputKind
 from daemon.domain.references import Reference
 from daemon.imaging.read import SourceSeries, read_series
 from daemon.imaging.reading import Reading
-from daemon.imaging.suv import suv_factors
-from daemon.imaging.volume import Volume
+from daemon.imaging.suv import in_units
 from daemon.results import report, segmentation
 from daemon.results.check import check
 from daemon.results.context import ResultContext
@@ -75,7 +73,7 @@ def analyse(task: Task, reader: Reader) -> Analysis:
     """
     started = time.perf_counter()
     sources = {role: read_series(paths) for role, paths in task.paths.items()}
-    volumes = {role: _in_units(role, source) for role, source in sources.items()}
+    volumes = {role: in_units(role, source) for role, source in sources.items()}
     read = time.perf_counter()
     reading = reader.read(task.bundle.ref, volumes, task.study_instance_uid)
     inferred = time.perf_counter()
@@ -99,16 +97,6 @@ def analyse(task: Task, reader: Reader) -> Analysis:
         made=made,
         seconds={"read": read - started, **reading.seconds, "encode": finished - inferred},
     )
-
-
-def _in_units(role: str, source: SourceSeries) -> Volume:
-    """Return the volume in the units the recipe expects: SUVbw for PET."""
-    if role != "PET":
-        return source.volume
-    factors = suv_factors(source.headers)
-    by_instance = {str(h.SOPInstanceUID): f for h, f in zip(source.headers, factors, strict=True)}
-    per_slice = np.array([by_instance[frame.sop_instance_uid] for frame in source.frames], dtype=np.float32)
-    return replace(source.volume, voxels=source.volume.voxels * per_slice[:, None, None])
 
 
 def _objects(context: ResultContext, reading: Reading) -> tuple[Made, ...]:

@@ -21,9 +21,9 @@ from training.calibration.guarantees import (
     sensitivity_threshold,
     volume_scores,
 )
-from training.calibration.novelty import fit_novelty
+from training.calibration.novelty import Novelty, fit_novelty
 from training.calibration.scaling import Scale, expected_error, fit_scale, logit, sigmoid
-from training.calibration.survival import fit_baseline
+from training.calibration.survival import Baseline, fit_baseline
 from training.settings import CalibrationSettings
 
 Numbers = NDArray[np.float64]
@@ -125,31 +125,23 @@ def _finish(
     masked: Calibration, parts: _Parts, settings: CalibrationSettings, outline: tuple[Threshold, float]
 ) -> Fitted:
     """Fit the study's numbers, and gather the evidence; `outline` is the conformal threshold and the voxels' error."""
-    scale = _tumour_scale(parts.choosing, settings)
-    labelled = [c for c in parts.testing if c.tumour is not None]
-    probability, labels = scale(_logits(labelled)), np.array([c.tumour for c in labelled])
-    negatives = probability[labels == 0]
-    sensitivity = _sensitivity((probability[labels == 1], negatives), settings, apart=parts.apart)
-    limit, failed, auroc = _quality(parts.everyone, settings.good_dice)
-    followed = [c for c in parts.everyone if c.time_days is not None and c.event is not None]
-    risks, days = np.array([c.risk for c in followed]), [float(c.time_days or 0) for c in followed]
-    baseline = fit_baseline(risks, days, [int(c.event or 0) for c in followed])
-    known = [c.embedding for c in parts.everyone if c.embedding.size]
-    novelty = fit_novelty(np.stack(known), settings.neighbours, settings.novelty_coverage) if known else None
+    answer = _answer(parts, settings)
+    cut = answer.sensitivity.value
+    (limit, failed, auroc), baseline = _quality(parts.everyone, settings.good_dice), _baseline(parts.everyone)
+    novelty = _novelty(parts.everyone, settings)
     outlined = [c for c in parts.testing if c.outlined_ml > 0]
-    scores = volume_scores(*(np.array([getattr(c, key) for c in outlined]) for key in ("outlined_ml", "true_ml")))
     calibration = replace(
         masked,
-        platt_slope=scale.slope,
-        platt_intercept=scale.intercept,
-        threshold=sensitivity.value,
-        uncertain_low=max(sensitivity.value - settings.uncertain_band, 0.0),
-        uncertain_high=min(sensitivity.value + settings.uncertain_band, 1.0),
+        platt_slope=answer.scale.slope,
+        platt_intercept=answer.scale.intercept,
+        threshold=cut,
+        uncertain_low=max(cut - settings.uncertain_band, 0.0),
+        uncertain_high=min(cut + settings.uncertain_band, 1.0),
         entropy_limit=limit,
         risk_centre=baseline.centre,
         risk_cuts=baseline.cuts,
         baseline_survival=baseline.survival,
-        volume_log_spread=conformal_quantile(scores, settings.volume_coverage),
+        volume_log_spread=_volume_spread(outlined, settings.volume_coverage),
         novelty_limit=novelty.limit if novelty else math.inf,
     )
     evidence = Evidence(
@@ -158,10 +150,10 @@ def _finish(
         testing=len(parts.testing),
         apart=parts.apart,
         settings=settings,
-        tumour_ece=expected_error(probability, labels) if labelled else math.nan,
+        tumour_ece=answer.ece,
         voxel_ece=outline[1],
-        sensitivity=sensitivity,
-        specificity=float((negatives < sensitivity.value).mean()) if negatives.size else math.nan,
+        sensitivity=answer.sensitivity,
+        specificity=answer.specificity,
         missed=outline[0],
         volume_cases=len(outlined),
         failed=failed,
@@ -170,6 +162,46 @@ def _finish(
         survival_cases=baseline.cases,
     )
     return Fitted(calibration=calibration, bank=novelty.bank if novelty else None, evidence=evidence)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """The tumour answer: its scale, and on the testing studies its error, threshold and specificity."""
+
+    scale: Scale
+    ece: float
+    sensitivity: Threshold
+    specificity: float
+
+
+def _answer(parts: _Parts, settings: CalibrationSettings) -> _Answer:
+    scale = _tumour_scale(parts.choosing, settings)
+    labelled = [c for c in parts.testing if c.tumour is not None]
+    probability, labels = scale(_logits(labelled)), np.array([c.tumour for c in labelled])
+    negatives = probability[labels == 0]
+    sensitivity = _sensitivity((probability[labels == 1], negatives), settings, apart=parts.apart)
+    return _Answer(
+        scale=scale,
+        ece=expected_error(probability, labels) if labelled else math.nan,
+        sensitivity=sensitivity,
+        specificity=float((negatives < sensitivity.value).mean()) if negatives.size else math.nan,
+    )
+
+
+def _baseline(cases: Sequence[Case]) -> Baseline:
+    followed = [c for c in cases if c.time_days is not None and c.event is not None]
+    risks, days = np.array([c.risk for c in followed]), [float(c.time_days or 0) for c in followed]
+    return fit_baseline(risks, days, [int(c.event or 0) for c in followed])
+
+
+def _novelty(cases: Sequence[Case], settings: CalibrationSettings) -> Novelty | None:
+    known = [c.embedding for c in cases if c.embedding.size]
+    return fit_novelty(np.stack(known), settings.neighbours, settings.novelty_coverage) if known else None
+
+
+def _volume_spread(outlined: Sequence[Case], coverage: float) -> float:
+    found, true = np.array([c.outlined_ml for c in outlined]), np.array([c.true_ml for c in outlined])
+    return conformal_quantile(volume_scores(found, true), coverage)
 
 
 def _logits(cases: Sequence[Case]) -> Numbers:
