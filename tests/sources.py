@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from daemon.domain.finding import Answer, Doubt, Estimate, Findings, RiskClass, Uncertainty
+from daemon.domain.finding import Answer, Doubt, Estimate, Findings, Interval, RiskClass, Uncertainty
 from daemon.domain.model_bundle import BundleRef, InstalledBundle, Manifest
 from daemon.domain.output import OutputKind
 from daemon.imaging.lesions import Maps, measure
@@ -47,7 +47,7 @@ def case(paths: list[Path], count: int = 1, manifest: Manifest = BRAIN, mask: ND
     suv = source.volume.voxels if manifest.name == "petct" else None
     maps = Maps(probability=outline * np.float32(0.9), sd=outline * np.float32(0.05), suv=suv)
     lesions, labels = measure(maps, source.volume.grid, 0.5, 0.0)
-    doubts = () if lesions else (Doubt.BAND,)
+    doubts = (Doubt.UNFAMILIAR,) if lesions else (Doubt.BAND,)
     findings = Findings(
         answer=Answer.LIKELY if lesions else Answer.UNCERTAIN,
         tumour_probability=Estimate(mean=0.93, sd=0.02),
@@ -56,6 +56,7 @@ def case(paths: list[Path], count: int = 1, manifest: Manifest = BRAIN, mask: ND
         survival={1: Estimate(mean=0.9, sd=0.01), 2: Estimate(mean=0.7, sd=0.02), 5: Estimate(mean=0.4, sd=0.03)},
         uncertainty=Uncertainty(score=0.2, flag=bool(doubts), doubts=doubts),
         lesions=lesions,
+        volume_ml=Interval(low=1.5, high=9.25, coverage=0.9) if lesions else None,
         passes=30,
         seed=1,
     )

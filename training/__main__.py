@@ -8,6 +8,7 @@ from rich.console import Console
 
 from training.commands.prepare import prepare
 from training.commands.stats import stats
+from training.commands import calibrate, federate, harvest, query
 from training.run import run
 from training.settings import load
 
@@ -33,4 +34,9 @@ def run_command(
 
 app.command("prepare")(prepare)
 app.command("stats")(stats)
+app.command("calibrate")(calibrate.calibrate)
+app.command("harvest")(harvest.harvest)
+app.command("query")(query.query)
+app.command("federate")(federate.federate)
+
 app()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ class Prediction:
 
     `probability`, `entropy` (predictive, nats) and `mutual_information` are (slices, rows, columns) on the sample's
     grid; `cam` holds activation map logits at 1/16; `tumour_logits` and `risks` one number per MC-dropout pass,
-    uncalibrated. `truth` is the sample's mask; the other fields are the sample's own.
+    uncalibrated; `embedding` (d,) the daemon's description of the study. `truth` is the sample's mask; the other fields
+    are the sample's own.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Prediction:
     event: int | None
     covariates: dict[str, float]
     log_hazard: float | None
+    embedding: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @property
     def voxel_ml(self) -> float:
@@ -56,7 +58,7 @@ class Prediction:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.npz"
         partial = path.with_suffix(".part.npz")
-        arrays = {name: getattr(self, name) for name in (*_ARRAYS, "tumour_logits", "risks")}
+        arrays = {name: getattr(self, name) for name in (*_ARRAYS, *_VECTORS)}
         truth = np.zeros(0, np.uint8) if self.truth is None else self.truth
         facts = json.dumps({name: getattr(self, name) for name in _FACTS})
         np.savez_compressed(partial, **arrays, truth=truth, facts=facts)
@@ -67,14 +69,22 @@ class Prediction:
     def load(cls, path: Path) -> "Prediction":
         """Read a prediction back."""
         with np.load(path) as stored:
-            arrays: dict[str, Any] = {name: stored[name] for name in (*_ARRAYS, "tumour_logits", "risks")}
+            arrays: dict[str, Any] = {name: stored[name] for name in (*_ARRAYS, *_VECTORS) if name in stored}
             facts = json.loads(str(stored["facts"]))
             truth = stored["truth"]
         facts |= {"spacing": tuple(facts["spacing"]), "strata": tuple(facts["strata"])}
         return cls(name=path.stem, truth=truth if truth.size else None, **arrays, **facts)
 
 
+def facts_of(path: Path) -> dict[str, Any]:
+    """Return what a prediction file says of its sample, without reading the maps."""
+    with np.load(path) as stored:
+        facts: dict[str, Any] = json.loads(str(stored["facts"]))
+    return facts
+
+
 _ARRAYS = ("probability", "entropy", "mutual_information", "cam")
+_VECTORS = ("tumour_logits", "risks", "embedding")
 _FACTS = ("source", "tumour", "spacing", "patient", "strata", "time_days", "event", "covariates", "log_hazard")
 
 
@@ -120,6 +130,7 @@ def _predict(model: Model, sample: Sample) -> Prediction:
         cam=raw.cam.astype(np.float16),
         tumour_logits=np.array(raw.tumour_logits),
         risks=np.array(raw.risks),
+        embedding=raw.embedding,
         truth=sample.mask,
         **facts,
     )

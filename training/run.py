@@ -1,6 +1,7 @@
 """One run from settings to a sealed bundle."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,12 +11,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from daemon.imaging.steps import neighbour_stack
-from training.calibrate import Case, Scores, fit, read_cases, score
+from training.calibration.figures import score
+from training.calibration.fit import Fitted, fit
+from training.calibration.store import save
 from training.data.readers import Request, find
 from training.data.readers.study import read
 from training.data.sample import Sample
 from training.data.synthetic import cache
-from training.export import export
+from training.export import Exported, export
+from training.predictions import predict
+from training.provenance import origins, provenance
 from training.seal import Contents, manifest, seal, unsealed
 from training.settings import Settings
 from training.train import train
@@ -44,19 +49,35 @@ def run(settings: Settings, models: Path) -> Path:
     splits = gather(settings)
     net = train(settings, [*splits.train, *splits.real * REAL_WEIGHT])
     exported = export(net, _calibration_stacks(settings, splits.train), settings.build)
-    model = unsealed(settings, exported.shipped, settings.build / "unsealed")
-    spacing = settings.recipe.spacing
-    tune = read_cases(model, splits.tune, spacing, "calibrate")
-    calibration = fit(tune, tune, settings.bundle.min_lesion_ml)
-    tested: dict[str, Sequence[Case]] = {"unseen synthetic studies": read_cases(model, splits.test, spacing, "test")}
-    fp32 = unsealed(settings, exported.fp32, settings.build / "unsealed-fp32")
-    tested["the same, FP32 graphs"] = read_cases(fp32, splits.test, spacing, "test FP32")
+    fitted = _calibrated(settings, exported, splits)
+    sets = {"unseen synthetic studies": splits.test}
     if splits.held_out:
-        tested[HELD_OUT[settings.data.kind]] = read_cases(model, splits.held_out, spacing, "held out")
-    scores = {name: score(cases, calibration) for name, cases in tested.items()}
-    _keep(settings, scores, tested)
-    example = _example(settings, splits.tune)
-    return seal(settings, Contents(exported=exported, calibration=calibration, scores=scores, example=example), models)
+        sets[HELD_OUT[settings.data.kind]] = splits.held_out
+    scores = {}
+    for kind, graphs in (("", exported.shipped), (", FP32 graphs", exported.fp32)):
+        for name, samples in sets.items():
+            folder = settings.build / "predictions" / f"{name}{kind}".replace(" ", "-").replace(",", "")
+            shutil.rmtree(folder, ignore_errors=True)
+            model = unsealed(settings, graphs, settings.build / f"calibrated{kind[2:6]}", fitted.calibration)
+            predict(model, samples, folder, f"{name}{kind}")
+            scores[f"{name}{kind}"] = score(folder, fitted.calibration)
+    (settings.build / "scores.json").write_text(json.dumps({n: asdict(s) for n, s in scores.items()}, indent=1))
+    used = provenance(
+        {"training": [*splits.train, *splits.real], "calibration": splits.tune}, origins(settings.sources)
+    )
+    contents = Contents(
+        exported=exported, fitted=fitted, scores=scores, example=_example(settings, splits.tune), used=used
+    )
+    return seal(settings, contents, models)
+
+
+def _calibrated(settings: Settings, exported: Exported, splits: Splits) -> Fitted:
+    """Fit the calibration on the quantised graphs, and keep it."""
+    folder = settings.build / "predictions" / "tune"
+    predict(unsealed(settings, exported.shipped, settings.build / "unsealed"), splits.tune, folder, "calibrate")
+    fitted = fit(folder, settings.calibration, settings.bundle.min_lesion_ml)
+    save(fitted, settings.build / "calibration.toml")
+    return fitted
 
 
 def gather(settings: Settings) -> Splits:
@@ -114,17 +135,3 @@ def _example(settings: Settings, samples: Sequence[Sample]) -> NDArray[np.float3
 def _stack(settings: Settings, sample: Sample, indices: NDArray[np.int64]) -> NDArray[np.float32]:
     inside = np.clip(indices, 0, sample.image.shape[1] - 1)
     return neighbour_stack(sample.image.astype(np.float32), settings.recipe, inside)
-
-
-def _keep(settings: Settings, scores: dict[str, Scores], tested: dict[str, Sequence[Case]]) -> None:
-    document = {
-        "scores": {name: asdict(s) for name, s in scores.items()},
-        "cases": {
-            name: [
-                {"name": c.sample.name, "tumour": c.sample.tumour, "logit": c.logit, "risk": c.risk, "dice": c.dice}
-                for c in cases
-            ]
-            for name, cases in tested.items()
-        },
-    }
-    (settings.build / "scores.json").write_text(json.dumps(document, indent=1), encoding="utf-8")

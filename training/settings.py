@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from daemon.domain.model_bundle import Channel, Eligibility, Recipe, Target
 
@@ -58,6 +58,38 @@ class BundleSettings(_Frozen):
     min_lesion_ml: float = 0.3
 
 
+class CalibrationSettings(_Frozen):
+    """Goals, and how sure to be of them.
+
+    `fit_share` of the patients chooses scales and the mask threshold; the others, unseen by that choice, carry the
+    guarantees. `sensitivity` of the tumour answer holds with probability 1 - `delta`. `mask` takes the shipped mask
+    threshold by the best Dice, or the one that misses at most `missed_voxels` of a tumour on average. An outline of
+    Dice below `good_dice` counts as failed. `novelty_coverage` of the studies like the calibration's pass unflagged.
+    """
+
+    scaling: Literal["platt", "temperature"] = "platt"
+    voxel_scaling: Literal["platt", "temperature", "none"] = "platt"
+    fit_share: float = Field(default=0.3, gt=0, lt=1)
+    sensitivity: float = Field(default=0.98, gt=0, lt=1)
+    delta: float = Field(default=0.1, gt=0, lt=1)
+    uncertain_band: float = Field(default=0.1, ge=0, lt=1)
+    mask: Literal["dice", "missed-voxels"] = "dice"
+    missed_voxels: float = Field(default=0.1, gt=0, lt=1)
+    volume_coverage: float = Field(default=0.9, gt=0, lt=1)
+    good_dice: float = Field(default=0.6, gt=0, lt=1)
+    novelty_coverage: float = Field(default=0.99, gt=0, lt=1)
+    neighbours: int = Field(default=3, ge=1)
+
+
+class Origin(_Frozen):
+    """A data set with its licence; samples whose source begins with `prefix` are of it."""
+
+    prefix: str
+    name: str
+    licence: str
+    doi: str = ""
+
+
 class Settings(_Frozen):
     """A whole run."""
 
@@ -70,6 +102,8 @@ class Settings(_Frozen):
     recipe: Recipe
     eligibility: Eligibility
     target: Target
+    calibration: CalibrationSettings = CalibrationSettings()
+    sources: tuple[Origin, ...] = ()
 
     @property
     def build(self) -> Path:
@@ -86,4 +120,14 @@ def load(path: Path) -> Settings:
     return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
 
 
-__all__ = ["BundleSettings", "Channel", "DataSettings", "NetworkSettings", "Settings", "StageSettings", "load"]
+__all__ = [
+    "BundleSettings",
+    "CalibrationSettings",
+    "Channel",
+    "DataSettings",
+    "NetworkSettings",
+    "Origin",
+    "Settings",
+    "StageSettings",
+    "load",
+]

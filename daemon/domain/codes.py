@@ -59,6 +59,12 @@ ANSWERS = {
 }
 
 
+def volume_bound(side: str, coverage: float) -> Concept:
+    """Return the concept of one side (lower, upper) of the interval that holds the volume of all lesions."""
+    percent = round(100 * coverage)
+    return Concept(f"VOLUME-{side.upper()}-{percent}", PRIVATE_SCHEME, f"Volume, {side} bound at {percent} % coverage")
+
+
 def survival(years: int) -> Concept:
     """Return the concept of being alive after `years`."""
     return Concept(f"SURVIVAL-{years}Y", PRIVATE_SCHEME, f"Probability of survival at {years} years")

@@ -5,18 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
 
-from daemon.domain.finding import Answer, Doubt, Estimate, Findings, Lesion, RiskClass, Uncertainty
+from daemon.domain.finding import Answer, Doubt, Estimate, Findings, Interval, Lesion, RiskClass, Uncertainty
 from daemon.domain.model_bundle import Calibration
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawNumbers:
-    """One number per MC pass, and the size-normalised entropy of the outline (0..1)."""
+    """One number per MC pass; the size-normalised entropy of the outline (0..1); how unlike the training a study is."""
 
     tumour_logits: Sequence[float]
     risks: Sequence[float]
     entropy_score: float
     seed: int
+    novelty: float = 0.0
 
 
 def decide(raw: RawNumbers, lesions: Sequence[Lesion], calibration: Calibration) -> Findings:
@@ -26,6 +27,7 @@ def decide(raw: RawNumbers, lesions: Sequence[Lesion], calibration: Calibration)
     doubts = _doubts(probability, lesions, calibration)
     answer = _answer(probability, doubts, calibration)
     vague = _vague(raw, lesions, calibration)
+    shown = () if answer is Answer.NOT_LIKELY else tuple(lesions)
     return Findings(
         answer=answer,
         tumour_probability=probability,
@@ -36,7 +38,8 @@ def decide(raw: RawNumbers, lesions: Sequence[Lesion], calibration: Calibration)
             for years, alive in sorted(calibration.baseline_survival.items())
         },
         uncertainty=Uncertainty(score=raw.entropy_score, flag=bool(doubts or vague), doubts=(*doubts, *vague)),
-        lesions=() if answer is Answer.NOT_LIKELY else tuple(lesions),
+        lesions=shown,
+        volume_ml=_volume(shown, calibration),
         passes=len(raw.tumour_logits),
         seed=raw.seed,
     )
@@ -61,9 +64,22 @@ def _doubts(probability: Estimate, lesions: Sequence[Lesion], calibration: Calib
 
 
 def _vague(raw: RawNumbers, lesions: Sequence[Lesion], calibration: Calibration) -> tuple[Doubt, ...]:
-    if lesions and raw.entropy_score > calibration.entropy_limit:
-        return (Doubt.VAGUE_OUTLINE,)
-    return ()
+    """Return what asks for review without taking the answer back."""
+    checks = {
+        Doubt.VAGUE_OUTLINE: bool(lesions) and raw.entropy_score > calibration.entropy_limit,
+        Doubt.UNFAMILIAR: raw.novelty > calibration.novelty_limit,
+    }
+    return tuple(doubt for doubt, holds in checks.items() if holds)
+
+
+def _volume(lesions: Sequence[Lesion], calibration: Calibration) -> Interval | None:
+    """Return where the volume of all lesions lies (split conformal prediction, Lei et al. 2018)."""
+    if not lesions or math.isinf(calibration.volume_log_spread):
+        return None
+    volume, spread = sum(lesion.volume_ml for lesion in lesions), math.exp(calibration.volume_log_spread)
+    return Interval(
+        low=max((volume + 1) / spread - 1, 0.0), high=(volume + 1) * spread - 1, coverage=calibration.volume_coverage
+    )
 
 
 def _platt(logit: float, calibration: Calibration) -> float:

@@ -29,6 +29,7 @@ class Doubt(StrEnum):
     NO_OUTLINE = "NO-OUTLINE"
     STRAY_OUTLINE = "STRAY-OUTLINE"
     VAGUE_OUTLINE = "VAGUE-OUTLINE"
+    UNFAMILIAR = "UNFAMILIAR"
 
     @property
     def sentence(self) -> str:
@@ -39,6 +40,7 @@ class Doubt(StrEnum):
             Doubt.NO_OUTLINE: "a tumour is likely but no region could be outlined",
             Doubt.STRAY_OUTLINE: "a region was outlined although a tumour is not likely",
             Doubt.VAGUE_OUTLINE: "the outline is uncertain",
+            Doubt.UNFAMILIAR: "the images are unlike those that the model was trained on",
         }[self]
 
 
@@ -97,10 +99,20 @@ class Uncertainty:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Interval:
+    """Where the true value lies with probability `coverage`, over studies like those of the calibration."""
+
+    low: float
+    high: float
+    coverage: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Findings:
     """All numbers of one study's answer.
 
-    `survival` maps years (1, 2, 5) to the probability of being alive then.
+    `survival` maps years (1, 2, 5) to the probability of being alive then. `volume_ml` bounds the volume of all lesions
+    together, None where nothing is outlined or the bundle states no interval.
     """
 
     answer: Answer
@@ -110,5 +122,6 @@ class Findings:
     survival: dict[int, Estimate]
     uncertainty: Uncertainty
     lesions: tuple[Lesion, ...] = field(default=())
+    volume_ml: Interval | None = None
     passes: int
     seed: int

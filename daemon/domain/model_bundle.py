@@ -1,5 +1,6 @@
 """A model bundle's manifest: what it reads, how the input is prepared, how its numbers are calibrated."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Self
@@ -90,6 +91,10 @@ class Calibration(Strict):
     Tumour probability is sigmoid(platt_slope * logit + platt_intercept). `threshold` decides; between
     `uncertain_low` and `uncertain_high` the answer is uncertain. `mask_threshold` cuts the mean voxel
     probability. `explore_threshold` bounds the region where MC passes run. `entropy_limit` flags the outline.
+
+    The rest may be absent. Voxel probability is sigmoid(voxel_slope * logit + voxel_intercept). The true volume t of
+    an outline of v ml has |ln((t + 1) / (v + 1))| <= `volume_log_spread` with probability `volume_coverage`; infinite
+    states no interval. `novelty_limit` flags a study that is further than that from what was trained on.
     """
 
     platt_slope: float
@@ -105,6 +110,11 @@ class Calibration(Strict):
     risk_cuts: tuple[float, float]
     baseline_survival: dict[int, float]
     risk_centre: float
+    voxel_slope: float = 1.0
+    voxel_intercept: float = 0.0
+    volume_log_spread: float = math.inf
+    volume_coverage: float = 0.9
+    novelty_limit: float = math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +130,7 @@ class Target(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(Strict):
-    """`bundle.toml`, whole."""
+    """`bundle.toml`, whole; `novelty` is the file of the novelty bank, empty where the bundle has none."""
 
     name: str
     version: str
@@ -135,6 +145,7 @@ class Manifest(Strict):
     dropout: Dropout
     calibration: Calibration
     target: Target
+    novelty: str = ""
 
     @classmethod
     def parse(cls, document: dict[str, object]) -> Self:

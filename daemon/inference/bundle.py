@@ -38,7 +38,8 @@ def load_bundle(path: Path) -> Bundle:
     _compare(path, listed)
     manifest = _manifest(path)
     graphs = (manifest.graphs.encoder, manifest.graphs.decoder, manifest.graphs.heads)
-    unlisted = [name for name in (*graphs, GOLDEN.as_posix()) if name not in listed]
+    wanted = (*graphs, GOLDEN.as_posix(), *([manifest.novelty] if manifest.novelty else []))
+    unlisted = [name for name in wanted if name not in listed]
     if unlisted:
         raise FatalError(f"{path.name}: {', '.join(unlisted)} is not among the bundle's files; install it anew")
     ref = BundleRef(name=manifest.name, version=manifest.version, digest=hashlib.sha256(sums.read_bytes()).hexdigest())

@@ -11,10 +11,11 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from daemon.domain.model_bundle import Dropout
+from daemon.domain.model_bundle import Calibration, Dropout
 from daemon.domain.reasons import Reason
 from daemon.errors import UnprocessableError
 from daemon.imaging.steps import Prepared, neighbour_stack
+from daemon.inference.novelty import describe
 from daemon.inference.session import Model
 
 Array = NDArray[np.float32]
@@ -29,9 +30,10 @@ CELL = 16
 class Inference:
     """What the model says, on the model grid (slices, rows, columns).
 
-    `probability` mean tumour probability, `sd` over passes, `entropy` predictive entropy in nats,
-    `mutual_information` the part of it that is the model's own doubt. `cam` activation map logits at 1/16.
-    `tumour_logits` and `risks` hold one number per pass; `seed` is what the masks came from.
+    `probability` mean tumour probability, `sd` over passes, both calibrated, `entropy` predictive entropy in nats,
+    `mutual_information` the part of it that is the model's own doubt, as the passes gave it. `cam` activation map
+    logits at 1/16. `tumour_logits` and `risks` hold one number per pass; `seed` is what the masks came from;
+    `embedding` (d,) describes the study (see `novelty.describe`).
     """
 
     probability: Array
@@ -42,6 +44,7 @@ class Inference:
     tumour_logits: tuple[float, ...]
     risks: tuple[float, ...]
     seed: int
+    embedding: Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,16 +108,29 @@ def infer(model: Model, prepared: Prepared, key: str, passes: int | None = None)
         raise UnprocessableError(
             Reason.MODEL, "the model's numbers are not finite; check the voxel values of the series"
         )
+    probability, sd = calibrated(voxels.mean, voxels.sd, model.manifest.calibration)
     return Inference(
-        probability=voxels.mean,
-        sd=voxels.sd,
-        entropy=binary_entropy(voxels.mean),
+        probability=probability,
+        sd=sd,
+        entropy=binary_entropy(probability),
         mutual_information=voxels.mutual,
         cam=cam,
         tumour_logits=tumours,
         risks=risks,
         seed=seed,
+        embedding=describe(prepared.array, deepest),
     )
+
+
+def calibrated(probability: Array, sd: Array, calibration: Calibration) -> tuple[Array, Array]:
+    """Return calibrated voxel probabilities and their SD, the latter to first order."""
+    slope, intercept = calibration.voxel_slope, calibration.voxel_intercept
+    if (slope, intercept) == (1.0, 0.0):
+        return probability, sd
+    p = np.clip(probability, 1e-7, 1 - 1e-7)
+    moved = _sigmoid(np.float32(slope) * (np.log(p) - np.log1p(-p)) + np.float32(intercept))
+    steepness = slope * moved * (1 - moved) / (p * (1 - p))
+    return moved, np.asarray(np.minimum(sd * steepness, 0.5), dtype=np.float32)
 
 
 def binary_entropy(probability: Array) -> Array:

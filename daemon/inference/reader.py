@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -40,7 +41,8 @@ def read_study(volumes: Mapping[str, Volume], model: Model, key: str, passes: in
     suv = reference.voxels if "PET" in volumes else None
     maps = Maps(probability=probability, sd=sd, suv=suv)
     lesions, labels = measure(maps, reference.grid, calibration.mask_threshold, calibration.min_lesion_ml)
-    findings = decide(numbers(raw, calibration.mask_threshold), lesions, calibration)
+    measures = replace(numbers(raw, calibration.mask_threshold), novelty=model.novelty(raw.embedding))
+    findings = decide(measures, lesions, calibration)
     if not findings.lesions:
         labels = np.zeros_like(labels)
     measured = time.perf_counter()

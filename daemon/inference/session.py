@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from daemon.domain.model_bundle import Manifest
 from daemon.errors import FatalError
 from daemon.inference.bundle import GOLDEN, Bundle
+from daemon.inference.novelty import Bank
 
 Array = NDArray[np.float32]
 Feed = Mapping[str, Array]
@@ -38,6 +39,7 @@ class Model:
         except Exception as error:
             # ONNX Runtime raises a class of its own per fault, all under Exception.
             raise FatalError(f"bundle {bundle.ref.name}: a graph cannot be loaded: {error}") from error
+        self._bank = Bank.load(bundle.path / bundle.manifest.novelty) if bundle.manifest.novelty else None
 
     @property
     def manifest(self) -> Manifest:
@@ -59,6 +61,10 @@ class Model:
         """Return activation map logits (n, h, w), tumour logit and log hazard of all slices' f4."""
         cam, tumour, risk = self._heads.run(None, {"f4": deepest, **masks})
         return cam[:, 0], float(tumour[0]), float(risk[0])
+
+    def novelty(self, embedding: Array) -> float:
+        """Return how far a study (d,) is from those the model was trained on; 0 where the bundle has no bank."""
+        return self._bank.distance(embedding) if self._bank else 0.0
 
 
 def verify(model: Model) -> tuple[str, ...]:

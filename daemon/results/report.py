@@ -86,6 +86,10 @@ def _study_numbers(context: ResultContext) -> Iterator[_Number]:
         total = sum(lesion.volume_ml for lesion in findings.lesions)
         spread = sum(lesion.volume_sd_ml for lesion in findings.lesions)
         yield from _both(ours.VOLUME, Estimate(mean=total, sd=spread), ours.MILLILITRE)
+    if findings.volume_ml:
+        bounds, coverage = findings.volume_ml, findings.volume_ml.coverage
+        yield _Number(name=ours.volume_bound("lower", coverage), value=bounds.low, unit=ours.MILLILITRE)
+        yield _Number(name=ours.volume_bound("upper", coverage), value=bounds.high, unit=ours.MILLILITRE)
 
 
 def _lesion_numbers(lesion: Lesion) -> Iterator[_Number]:

@@ -1,5 +1,6 @@
 """From numbers to an answer."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -59,6 +60,32 @@ def test_a_vague_outline_is_flagged_but_answered() -> None:
     findings = decide(replace(SURE, entropy_score=0.9), [LESION], CALIBRATION)
     assert findings.answer is Answer.LIKELY
     assert findings.uncertainty.doubts == (Doubt.VAGUE_OUTLINE,)
+
+
+def test_an_unfamiliar_study_is_flagged_but_answered() -> None:
+    """Novelty above its limit asks for review, also where nothing is outlined; at the limit it does not."""
+    limited = replace(CALIBRATION, novelty_limit=1.0)
+    calm = replace(SURE, tumour_logits=(-4.0, -4.0), novelty=1.1)
+    findings = decide(calm, [], limited)
+    assert findings.answer is Answer.NOT_LIKELY
+    assert findings.uncertainty.doubts == (Doubt.UNFAMILIAR,)
+    assert not decide(replace(calm, novelty=1.0), [], limited).uncertainty.flag
+    assert not decide(calm, [], CALIBRATION).uncertainty.flag
+
+
+def test_the_volume_interval_is_the_calibrations() -> None:
+    """5 ml at a spread of ln 2 is 2 to 11 ml; small outlines end at 0; nothing outlined or no spread, no interval."""
+    known = replace(CALIBRATION, volume_log_spread=math.log(2), volume_coverage=0.8)
+    interval = decide(SURE, [LESION], known).volume_ml
+    assert interval is not None
+    assert interval.low == pytest.approx(2)
+    assert interval.high == pytest.approx(11)
+    assert interval.coverage == 0.8
+    small = decide(SURE, [replace(LESION, volume_ml=0.4)], known).volume_ml
+    assert small is not None
+    assert small.low == 0
+    assert decide(replace(SURE, tumour_logits=(-4.0, -4.0)), [], known).volume_ml is None
+    assert decide(SURE, [LESION], CALIBRATION).volume_ml is None
 
 
 def test_survival_follows_breslow() -> None:

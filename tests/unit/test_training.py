@@ -12,7 +12,7 @@ from lifelines.utils import concordance_index
 
 from training import losses
 from training.batches import Crops
-from training.calibrate import auc, platt, youden_threshold
+from training.calibration.figures import auc
 from training.data.sample import Sample
 from training.data.synthetic import follow_up
 from training.network import channel_mask
@@ -74,22 +74,6 @@ def test_masks_keep_the_mean() -> None:
     assert mask.unique().tolist() == pytest.approx([0.0, 4 / 3])
     assert mask.mean().item() == pytest.approx(1, abs=0.03)
     assert torch.equal(channel_mask((1, 4), 0.0), torch.ones(1, 4))
-
-
-def test_platt_recovers_a_known_calibration() -> None:
-    """Labels drawn from sigmoid(2x - 1) give slope near 2 and intercept near -1."""
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=20000)
-    labels = (rng.random(20000) < 1 / (1 + np.exp(1 - 2 * x))).astype(int)
-    slope, intercept = platt(x.tolist(), labels.tolist())
-    assert slope == pytest.approx(2, abs=0.1)
-    assert intercept == pytest.approx(-1, abs=0.1)
-
-
-def test_the_threshold_parts_what_can_be_parted() -> None:
-    """Between the highest negative and the lowest positive, in the middle."""
-    probability, labels = np.array([0.1, 0.2, 0.4, 0.8, 0.9]), np.array([0, 0, 0, 1, 1])
-    assert youden_threshold(probability, labels) == pytest.approx(0.6)
 
 
 def test_auc_by_hand() -> None:

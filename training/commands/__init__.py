@@ -1,1 +1,1 @@
-"""The commands of `python -m training`, one a module."""
+"""The commands of `python -m training`: parse, call, print."""

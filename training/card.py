@@ -1,0 +1,100 @@
+"""The model card: what a bundle is, what it was made of, what it reaches and where it ends."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from training.calibration.evidence import rows
+from training.calibration.figures import Scores
+from training.calibration.fit import Fitted
+from training.provenance import Used
+from training.settings import Settings
+
+
+def card(settings: Settings, fitted: Fitted, scores: Mapping[str, Scores], used: Sequence[Used]) -> str:
+    """Return the card as Markdown; every number names the data it is from."""
+    return f"""# {settings.bundle.title} {settings.bundle.version}
+
+Research use only; not a medical device. Outlines tumour, gives a tumour probability and a survival risk, each with
+its MC-dropout uncertainty ({settings.bundle.passes} passes, rate {settings.network.dropout}).
+Licence of the weights: Apache-2.0.
+
+## Data
+{_data(used)}
+
+Phantoms have a **simulated** follow-up from a known hazard: their survival numbers show that the method works, not that
+it predicts a patient's survival. Splits share no patient; phantoms share the few anatomies that they are made of.
+
+## Figures of this INT8 bundle, through the daemon's inference
+Synthetic scores are not clinical ones. Where a set holds tumours only, its sensitivity says nothing of false alarms.
+
+| data | studies | Dice mean | Dice median | AUC | sensitivity | specificity | C-index | oracle's |
+|---|---|---|---|---|---|---|---|---|
+{_figures(scores)}
+
+## Calibration
+{_guarantee(fitted)}
+
+| what | value | on |
+|---|---|---|
+{_table(rows(fitted))}
+
+## Limits
+Trained on few anatomies; unseen disease, post-operative change, children, artefacts and other protocols were not
+tested. What the first pass misses has no voxel uncertainty of its own. Guarantees hold for studies like those of the
+calibration; at a new site, calibrate anew on its own studies.
+"""
+
+
+def _data(used: Sequence[Used]) -> str:
+    if not used:
+        return "No provenance was recorded."
+    head = "| used for | data | patients | samples | licence | doi | SHA-256 |\n|---|---|---|---|---|---|---|\n"
+    return head + _table(
+        (
+            item.use,
+            item.origin.name,
+            str(item.patients),
+            str(item.samples),
+            item.origin.licence,
+            item.origin.doi or "none",
+            item.digest[:16],
+        )
+        for item in used
+    )
+
+
+def _figures(scores: Mapping[str, Scores]) -> str:
+    return _table(
+        (
+            name,
+            str(s.studies),
+            *(_n(v) for v in (s.dice_mean, s.dice_median, s.auc, s.sensitivity, s.specificity)),
+            _n(s.c_index),
+            _n(s.c_index_oracle),
+        )
+        for name, s in scores.items()
+    )
+
+
+def _guarantee(fitted: Fitted) -> str:
+    aim, found = fitted.evidence.settings, fitted.evidence
+    said = f"{found.choosing} studies chose scales and the mask threshold, {found.testing} tested what follows"
+    said += ", no patient in both." if found.apart else ": the same ones, since they are too few to part."
+    if found.sensitivity.guaranteed:
+        return (
+            f"{said} With probability {1 - aim.delta:g} the sensitivity of the tumour answer is at least "
+            f"{aim.sensitivity:g} on studies like these (Learn-then-Test, exact binomial)."
+        )
+    return (
+        f"{said} **The sensitivity of {aim.sensitivity:g} is not guaranteed**: the threshold is one of the highest "
+        "sensitivity seen."
+    )
+
+
+def _table(lines: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _n(value: float) -> str:
+    return "n/a" if np.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,51 @@
+"""`federate`: sites learn together without sharing samples."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from training.field.federate import LOG, Plan
+from training.field.federate import federate as run
+from training.field.local import outline_steps
+from training.network import MultitaskNet
+from training.settings import Settings, load
+
+
+def federate(
+    sites: Annotated[list[Path], typer.Argument(help="Folders of samples, one a site.")],
+    config: Annotated[Path, typer.Option(help="Settings of the network and its training.")],
+    out: Annotated[Path, typer.Option(help="Folder for the rounds; what is there goes on.")],
+    plan: Annotated[str, typer.Option(help="ROUNDS x STEPS, such as 10x200.")] = "10x200",
+    prox: Annotated[float, typer.Option(min=0, help="FedProx: pull to the common weights.")] = 0.0,
+    local_norm: Annotated[bool, typer.Option(help="FedBN: each site keeps its own BatchNorm.")] = False,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights to begin with; random ones by the seed without.")
+    ] = None,
+) -> None:
+    """Average networks that sites train on their own samples, weighted by how many they have."""
+    settings = load(config)
+    try:
+        rounds, steps = (int(part) for part in plan.split("x"))
+        wanted = Plan(rounds=rounds, steps=steps, prox=prox, local_norm=local_norm, seed=settings.seed)
+        _begin(settings, weights, out)
+        final = run(settings, sites, wanted, outline_steps, out)
+    except (OSError, ValueError) as error:
+        Console(stderr=True).print(f"[red]{error}")
+        raise typer.Exit(2) from error
+    Console().print(f"[green]{final}; losses by round and site in {out / LOG}")
+
+
+def _begin(settings: Settings, weights: Path | None, out: Path) -> None:
+    """Put the first weights into `out`, unless a federation has begun there."""
+    first = out / "start.pt"
+    if first.is_file():
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(settings.seed)
+    net = MultitaskNet(len(settings.recipe.channels) * settings.recipe.neighbours, settings.network)
+    if weights:
+        net.load_state_dict(torch.load(weights, weights_only=True))
+    torch.save(net.state_dict(), first)

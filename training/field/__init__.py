@@ -1,0 +1,1 @@
+"""Improving in the field: corrected outlines come back, studies to annotate are chosen, sites learn together."""
