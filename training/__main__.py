@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from training.commands import calibrate, federate, harvest, query
 from training.commands.prepare import prepare
 from training.commands.stats import stats
-from training.commands import calibrate, federate, harvest, query
 from training.run import run
 from training.settings import load
 
