@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import warnings
 from datetime import UTC, datetime
 
 _QUIET = ("pynetdicom", "pydicom", "highdicom", "alembic", "sqlalchemy")
@@ -29,10 +30,15 @@ class JsonLines(logging.Formatter):
         return json.dumps(document)
 
 
+def hush() -> None:
+    """Silence libraries below ERROR: their warnings quote values of data sets, names among them."""
+    warnings.simplefilter("ignore")
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 def configure(level: str = "INFO") -> None:
     """Send this process's log to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.ERROR)

@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from daemon import log
 from daemon.cli import destinations, doctor, ledger, models, process, run
 from daemon.cli.output import EXIT_ERROR
 from daemon.errors import OverreadError
@@ -41,6 +42,7 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line; what overread itself says went wrong is one line, not a trace."""
+    log.hush()
     try:
         app()
     except OverreadError as error:

@@ -19,7 +19,7 @@ class JobState(StrEnum):
 
 TRANSITIONS: Mapping[tuple[JobState, JobState], str] = {
     (JobState.SCHEDULED, JobState.IN_PROGRESS): "a worker claimed it with a lease",
-    (JobState.SCHEDULED, JobState.CANCELED): "an administrator cancelled it",
+    (JobState.SCHEDULED, JobState.CANCELED): "an administrator cancelled it, or more instances made a newer job",
     (JobState.IN_PROGRESS, JobState.COMPLETED): "its outputs are committed",
     (JobState.IN_PROGRESS, JobState.FAILED): "its input cannot be processed, or every attempt failed",
     (JobState.IN_PROGRESS, JobState.SCHEDULED): "a passing fault, or its lease ran out",

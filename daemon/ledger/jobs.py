@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Engine, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Engine, func, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from daemon.domain.assembly import Completeness, Refusal, StudyFacts
 from daemon.domain.job import JobInput, JobState, Lease, job_key, may_move
@@ -58,9 +58,12 @@ class Jobs:
         return True
 
     def claim(self, worker: str, at: datetime, lease_for: timedelta) -> Claimed | None:
-        """Take the oldest job that is due, or whose worker's lease ran out."""
+        """Take the oldest job that is due, or whose worker's lease ran out.
+
+        A job that supersedes one in progress waits for it: its report must name the other's.
+        """
         lapsed = (JobRow.state == JobState.IN_PROGRESS) & (JobRow.lease_until < at)
-        due = (JobRow.state == JobState.SCHEDULED) & (JobRow.not_before <= at)
+        due = (JobRow.state == JobState.SCHEDULED) & (JobRow.not_before <= at) & ~_elder_in_progress()
         query = select(JobRow.id).where(or_(due, lapsed)).order_by(JobRow.created_at, JobRow.id).limit(1)
         with reading(self._engine) as session:
             if session.scalar(query) is None:
@@ -176,11 +179,13 @@ def _schedule(session: Session, job_input: JobInput, bundle: BundleRef, at: date
     if session.scalar(select(JobRow.id).where(JobRow.key == key)) is not None:
         return
     before = session.scalar(
-        select(JobRow.id)
+        select(JobRow)
         .where(JobRow.study_uid == job_input.study_instance_uid, JobRow.bundle == bundle.name)
         .order_by(JobRow.id.desc())
         .limit(1)
     )
+    if before is not None and before.state == JobState.SCHEDULED:
+        _move(session, before, JobState.CANCELED, at, "superseded before it ran")
     job = JobRow(
         key=key,
         study_uid=job_input.study_instance_uid,
@@ -192,7 +197,7 @@ def _schedule(session: Session, job_input: JobInput, bundle: BundleRef, at: date
         state=JobState.SCHEDULED.value,
         created_at=at,
         not_before=at,
-        supersedes=before,
+        supersedes=before.id if before else None,
     )
     session.add(job)
     session.flush()
@@ -216,10 +221,38 @@ def _held(session: Session, lease: Lease) -> JobRow | None:
     )
 
 
+def _elder_in_progress() -> ColumnElement[bool]:
+    elder = aliased(JobRow)
+    return (
+        select(elder.id)
+        .where(
+            elder.study_uid == JobRow.study_uid,
+            elder.bundle == JobRow.bundle,
+            elder.id < JobRow.id,
+            elder.state == JobState.IN_PROGRESS,
+        )
+        .exists()
+    )
+
+
+def _last_report(session: Session, job: JobRow) -> Sequence[OutputRow]:
+    """Return the report of the newest completed job before `job` on the same study with the same bundle."""
+    completed = (
+        select(func.max(JobRow.id))
+        .where(
+            JobRow.study_uid == job.study_uid,
+            JobRow.bundle == job.bundle,
+            JobRow.id < job.id,
+            JobRow.state == JobState.COMPLETED,
+        )
+        .scalar_subquery()
+    )
+    wanted = select(OutputRow).where(OutputRow.job_id == completed, OutputRow.kind == OutputKind.REPORT.value)
+    return session.scalars(wanted).all()
+
+
 def _claimed(session: Session, job: JobRow) -> Claimed:
-    reports = session.scalars(
-        select(OutputRow).where(OutputRow.job_id == job.supersedes, OutputRow.kind == OutputKind.REPORT.value)
-    ).all()
+    reports = _last_report(session, job)
     until = job.lease_until
     if until is None:
         raise IllegalTransitionError(f"job {job.id} was claimed without a lease")

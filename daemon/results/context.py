@@ -14,6 +14,8 @@ MANUFACTURER = "Overread"
 MODEL_NAME = "Overread"
 SEGMENTATION_SERIES_NUMBER = 9001
 REPORT_SERIES_NUMBER = 9002
+# A report with hundreds of groups is read by nobody; the largest lesions have theirs, all are in the total.
+MOST_LESIONS = 20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

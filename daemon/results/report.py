@@ -12,11 +12,8 @@ from daemon.domain import codes as ours
 from daemon.domain.codes import Concept
 from daemon.domain.finding import Estimate, Lesion
 from daemon.results.common import coded, source_headers, stamp, triple
-from daemon.results.context import MANUFACTURER, MODEL_NAME, REPORT_SERIES_NUMBER, ResultContext
+from daemon.results.context import MANUFACTURER, MODEL_NAME, MOST_LESIONS, REPORT_SERIES_NUMBER, ResultContext
 from daemon.uids import Role
-
-# A report with hundreds of groups is read by nobody; the largest lesions have theirs, all are in the total.
-MOST_LESIONS = 20
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -135,7 +135,7 @@ class Process:
 
         def renew() -> None:
             while not done.wait(self._rules.lease.total_seconds() / 3):
-                self._stores.jobs.renew(lease, self._clock.now() + self._rules.lease)
+                self._renew(lease)
 
         thread = threading.Thread(target=renew, name=f"lease-{lease.job_id}", daemon=True)
         thread.start()
@@ -144,3 +144,10 @@ class Process:
         finally:
             done.set()
             thread.join()
+
+    def _renew(self, lease: Lease) -> None:
+        try:
+            self._stores.jobs.renew(lease, self._clock.now() + self._rules.lease)
+        except Exception:
+            # A ledger that is locked or gone for a moment must not cost the lease: there are two more turns.
+            LOGGER.exception("the lease of job %d could not be renewed; tried again soon", lease.job_id)

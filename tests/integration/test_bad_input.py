@@ -10,6 +10,7 @@ import pydicom
 import pytest
 from pydicom.uid import UID
 
+from dicom_fixtures.headers import Patient
 from dicom_fixtures.planes import Layout, Orientation
 from dicom_fixtures.studies import StudyRequest, make_brain_mri, make_petct
 from tests.daemons import counted, init, overread, serving
@@ -223,3 +224,14 @@ def test_oblique_studies_are_read_in_place(tmp_path: Path) -> None:
     made = make_brain_mri(StudyRequest(seed=11, layout=layout), tmp_path / "study")
     told = overread("process", str(made.folder), "--out", str(tmp_path / "out"), "--json")
     assert json.loads(told.stdout)["jobs"][0]["state"] == "COMPLETED"
+
+
+def test_nothing_printed_names_the_patient(tmp_path: Path) -> None:
+    """Neither output nor error stream nor file names hold the name or ID, also where libraries dislike the name."""
+    patient = Patient(name="Plantedname", patient_id="PLANTED-ID", birth_date="19010203")
+    study = make_brain_mri(StudyRequest(seed=3, spacing=COARSE, patient=patient), tmp_path / "study").folder
+    out = tmp_path / "results"
+    ran = overread("process", str(study), "--out", str(out), "--json")
+    assert ran.returncode == 0
+    told = " ".join([ran.stdout, ran.stderr, *(str(p.relative_to(out)) for p in out.rglob("*"))]).lower()
+    assert not any(planted in told for planted in ("plantedname", "planted-id", "19010203"))

@@ -133,6 +133,42 @@ def test_the_same_input_makes_one_job(engine: Engine, intake: Intake) -> None:
     assert [(v.id, v.supersedes) for v in views] == [(2, 1), (1, None)]
 
 
+def later(jobs: Jobs, intake: Intake, known: int, digests: tuple[str, ...]) -> None:
+    intake.record(series(known + 1)[known], "a1")
+    more = JobInput(study_instance_uid="1.2", series={"MR": "1.2.5"}, instance_digests=digests)
+    assert jobs.settle(jobs.waiting_studies()[0], [(more, BUNDLE)], None, NOW)
+
+
+def test_late_instances_replace_a_job_that_has_not_begun(engine: Engine, intake: Intake) -> None:
+    """One study, one answer: what has not begun is cancelled in favour of the fuller job."""
+    jobs = scheduled(engine, intake)
+    later(jobs, intake, 3, ("x", "y"))
+    assert [(v.id, v.state) for v in Queries(engine).jobs()] == [(2, "SCHEDULED"), (1, "CANCELED")]
+    claimed = jobs.claim("w1", NOW, LEASE)
+    assert claimed is not None
+    assert (claimed.lease.job_id, claimed.predecessors) == (2, ())
+    assert jobs.claim("w2", NOW, LEASE) is None
+
+
+def test_a_supplementary_job_waits_for_its_elder_and_names_its_report(engine: Engine, intake: Intake) -> None:
+    """Two workers never answer one study side by side; a failure in between does not break the chain."""
+    jobs = scheduled(engine, intake)
+    elder = jobs.claim("w1", NOW, LEASE)
+    assert elder is not None
+    later(jobs, intake, 3, ("x", "y"))
+    assert jobs.claim("w2", NOW, LEASE) is None
+    report = output()
+    assert jobs.complete(elder.lease, Result(findings=None, outputs=(report,), destinations=(), seconds={}), NOW)
+    failing = jobs.claim("w2", NOW, LEASE)
+    assert failing is not None
+    assert [p.sop_instance_uid for p in failing.predecessors] == [report.sop_instance_uid]
+    assert jobs.fail(failing.lease, "MODEL", "", NOW)
+    later(jobs, intake, 4, ("x", "y", "z"))
+    last = jobs.claim("w2", NOW, LEASE)
+    assert last is not None
+    assert last.predecessors == failing.predecessors
+
+
 def test_a_job_has_one_worker_at_a_time(engine: Engine, intake: Intake) -> None:
     """A claimed job is nobody else's until its lease runs out."""
     jobs = scheduled(engine, intake)

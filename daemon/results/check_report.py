@@ -1,0 +1,154 @@
+"""The gate's reading of a report: it must hold each number once, in its group, and refer to the outline."""
+
+from collections.abc import Iterator
+
+from pydicom.dataset import Dataset
+
+from daemon.domain import codes
+from daemon.domain.codes import Concept
+from daemon.domain.finding import Estimate, Lesion
+from daemon.results.context import MOST_LESIONS, ResultContext
+from daemon.results.refusal import held
+
+MEASUREMENT_GROUP = "125007"
+TRACKING_UID = "112040"
+DERIVATION = "121401"
+RELATIVE_TOLERANCE = 1e-5
+ABSOLUTE_TOLERANCE = 1e-9
+
+# group's tracking UID, concept's code, code of the derivation or nothing
+Place = tuple[str, str, str]
+
+
+def check_report(document: Dataset, segmentation: Dataset | None, context: ResultContext) -> None:
+    """Compare a report that was written with what was found.
+
+    Raises:
+        UnprocessableError: a number is missing, too many or another; the answer is another; it refers to another
+            outline than `segmentation`, or to instances that are neither it nor the sources'.
+    """
+    _numbers(document, context)
+    _answer(document, context)
+    _outline(document, segmentation)
+    _evidence(document, segmentation, context)
+
+
+def _numbers(document: Dataset, context: ResultContext) -> None:
+    wanted, written = dict(_expected(context)), dict(_written(document))
+    if odd := wanted.keys() ^ written.keys():
+        raise held("SR", f"numbers {sorted(place[1:] for place in odd)} are missing or too many")
+    for place, value in wanted.items():
+        if abs(written[place] - value) > ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * abs(value):
+            raise held("SR", f"{place[1]} {place[2]} is not what was found".replace("  ", " "))
+
+
+def _expected(context: ResultContext) -> Iterator[tuple[Place, float]]:
+    found = context.findings
+    _, everything = context.tracking(0)
+    yield from _spread(everything, codes.PROBABILITY_OF_CANCER, found.tumour_probability)
+    yield from _spread(everything, codes.RISK_SCORE, found.survival_risk)
+    for years, alive in found.survival.items():
+        yield from _spread(everything, codes.survival(years), alive)
+    yield _at(everything, codes.UNCERTAINTY_SCORE), found.uncertainty.score
+    yield _at(everything, codes.LESION_COUNT), len(found.lesions)
+    if len(found.lesions) == 1:
+        yield from _lesion(everything, found.lesions[0])
+    elif found.lesions:
+        total = sum(lesion.volume_ml for lesion in found.lesions)
+        spread = sum(lesion.volume_sd_ml for lesion in found.lesions)
+        yield from _spread(everything, codes.VOLUME, Estimate(mean=total, sd=spread))
+        for lesion in found.lesions[:MOST_LESIONS]:
+            yield from _lesion(context.tracking(lesion.number)[1], lesion)
+
+
+def _lesion(group: str, lesion: Lesion) -> Iterator[tuple[Place, float]]:
+    yield from _spread(group, codes.VOLUME, Estimate(mean=lesion.volume_ml, sd=lesion.volume_sd_ml))
+    yield _at(group, codes.LONGEST_DIAMETER), lesion.longest_mm
+    if lesion.uptake:
+        yield _at(group, codes.SUV_MAX), lesion.uptake.suv_max
+        yield _at(group, codes.SUV_MEAN, codes.MEAN), lesion.uptake.suv_mean
+        yield _at(group, codes.SUV_PEAK), lesion.uptake.suv_peak
+        yield _at(group, codes.METABOLIC_VOLUME), lesion.uptake.mtv_ml
+        yield _at(group, codes.GLYCOLYSIS), lesion.uptake.tlg
+
+
+def _spread(group: str, concept: Concept, estimate: Estimate) -> Iterator[tuple[Place, float]]:
+    yield _at(group, concept, codes.MEAN), estimate.mean
+    yield _at(group, concept, codes.STANDARD_DEVIATION), estimate.sd
+
+
+def _at(group: str, concept: Concept, derivation: Concept | None = None) -> Place:
+    return group, concept.value, derivation.value if derivation else ""
+
+
+def _written(document: Dataset) -> Iterator[tuple[Place, float]]:
+    seen: set[Place] = set()
+    for group in _groups(document):
+        uids = [item.UID for item in group.ContentSequence if _name(item) == TRACKING_UID]
+        for item in group.ContentSequence:
+            if item.ValueType != "NUM":
+                continue
+            derivations = [_code(child) for child in item.get("ContentSequence") or () if _name(child) == DERIVATION]
+            place = (str(uids[0]) if uids else "", _name(item), derivations[0] if derivations else "")
+            if place in seen:
+                raise held("SR", f"{place[1]} {place[2]} stands twice in one group")
+            seen.add(place)
+            yield place, float(item.MeasuredValueSequence[0].NumericValue)
+
+
+def _groups(item: Dataset) -> Iterator[Dataset]:
+    for child in item.get("ContentSequence") or ():
+        if child.ValueType == "CONTAINER" and _name(child) == MEASUREMENT_GROUP:
+            yield child
+        yield from _groups(child)
+
+
+def _answer(document: Dataset, context: ResultContext) -> None:
+    said = {
+        (_name(item), _code(item))
+        for group in _groups(document)
+        for item in group.ContentSequence
+        if item.ValueType == "CODE"
+    }
+    wanted = {
+        (codes.RESULT.value, codes.ANSWERS[context.findings.answer].value),
+        (codes.RISK_CLASS.value, codes.RISK_CLASSES[context.findings.risk_class].value),
+        *((codes.REVIEW.value, doubt.value) for doubt in context.findings.uncertainty.doubts),
+    }
+    names = {codes.RESULT.value, codes.RISK_CLASS.value, codes.REVIEW.value}
+    if {pair for pair in said if pair[0] in names} != wanted:
+        raise held("SR", "its answer, risk class or doubts are not what was found")
+
+
+def _outline(document: Dataset, segmentation: Dataset | None) -> None:
+    """Every group refers to the outline's one segment; without an outline none refers to any."""
+    wanted = None if segmentation is None else (str(segmentation.SOPInstanceUID), 1)
+    for group in _groups(document):
+        referred = {
+            (str(reference.ReferencedSOPInstanceUID), reference.get("ReferencedSegmentNumber"))
+            for item in group.ContentSequence
+            for reference in item.get("ReferencedSOPSequence") or ()
+        }
+        if referred != ({wanted} if wanted else set()):
+            raise held("SR", "a group does not refer to the outline that goes with it")
+
+
+def _evidence(document: Dataset, segmentation: Dataset | None, context: ResultContext) -> None:
+    known = {f.sop_instance_uid for series in (context.source, *context.others) for f in series.frames}
+    outlined = set() if segmentation is None else {str(segmentation.SOPInstanceUID)}
+    named = {
+        str(reference.ReferencedSOPInstanceUID)
+        for study in document.get("CurrentRequestedProcedureEvidenceSequence") or ()
+        for series in study.ReferencedSeriesSequence
+        for reference in series.ReferencedSOPSequence
+    }
+    if not named or not outlined <= named or not named <= known | outlined:
+        raise held("SR", "its evidence is not the source and the outline")
+
+
+def _name(item: Dataset) -> str:
+    return str(item.ConceptNameCodeSequence[0].CodeValue) if item.get("ConceptNameCodeSequence") else ""
+
+
+def _code(item: Dataset) -> str:
+    return str(item.ConceptCodeSequence[0].CodeValue)

@@ -1,0 +1,79 @@
+"""One file, read once; the environment overrides it; what is wrong is named."""
+
+from pathlib import Path
+
+import pytest
+
+from daemon.config import DestinationSection, Settings, load, locate, template
+from daemon.errors import FatalError
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "overread.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_template_holds_every_key_and_its_own_defaults(tmp_path: Path) -> None:
+    """What `init` writes is read back as the defaults; no key is left out."""
+    pacs = DestinationSection(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
+    text = template({"ae_title": "READER"}, [pacs])
+    settings = load(written(tmp_path, text))
+    assert (settings.listener.ae_title, settings.destination) == ("READER", (pacs,))
+    assert settings.assembly == Settings.model_fields["assembly"].default
+    assert settings.delivery == Settings.model_fields["delivery"].default
+    sections = [getattr(settings, name) for name in Settings.model_fields if name != "destination"]
+    keys = {key for section in sections for key in type(section).model_fields}
+    assert {key for key in keys if f"{key} =" not in text} == set()
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    """The data folder lies beside the file, wherever the program runs."""
+    settings = load(written(tmp_path, '[data]\nfolder = "spool"\n'))
+    assert settings.data.folder == tmp_path.resolve() / "spool"
+    assert settings.database_url() == f"sqlite:///{tmp_path.resolve() / 'spool' / 'ledger.db'}"
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OVERREAD_SECTION__KEY wins; an empty one counts as absent."""
+    path = written(tmp_path, "[listener]\nport = 104\n")
+    monkeypatch.setenv("OVERREAD_LISTENER__PORT", "4104")
+    assert load(path).listener.port == 4104
+    monkeypatch.setenv("OVERREAD_LISTENER__PORT", "")
+    assert load(path).listener.port == 104
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[listener]\nprot = 104\n", "listener.prot"),
+        ("[listener]\nport = 70000\n", "listener.port"),
+        ('[listener]\nae_title = "FAR-TOO-LONG-AE-TITLE"\n', "listener.ae_title"),
+        ('[listener]\nae_title = "BACK\\\\SLASH"\n', "listener.ae_title"),
+        ("[assembly]\nquiet_seconds = 0\n", "assembly.quiet_seconds"),
+        ("[listener\n", "no valid TOML"),
+    ],
+)
+def test_a_wrong_key_is_named(tmp_path: Path, text: str, named: str) -> None:
+    """The message leads to the file and the key."""
+    with pytest.raises(FatalError, match=named) as caught:
+        load(written(tmp_path, text))
+    assert "overread.toml" in str(caught.value)
+
+
+def test_a_destination_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    """Two destinations of one name could not be told apart."""
+    one = '[[destination]]\nname = "pacs"\nae_title = "PACS"\nhost = "h"\nport = 104\n'
+    with pytest.raises(FatalError, match="pacs stands twice"):
+        load(written(tmp_path, one + one))
+
+
+def test_the_file_is_found_by_folder_or_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder will do; without any the sentence says what to run."""
+    path = written(tmp_path, "")
+    assert locate(tmp_path) == path.resolve()
+    monkeypatch.setenv("OVERREAD_CONFIG", str(path))
+    assert locate(None) == path.resolve()
+    monkeypatch.setenv("OVERREAD_CONFIG", str(tmp_path / "nowhere.toml"))
+    with pytest.raises(FatalError, match="overread init"):
+        locate(None)

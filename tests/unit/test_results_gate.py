@@ -1,0 +1,155 @@
+"""The conformance gate against objects that were spoiled on purpose, one thing at a time."""
+
+from collections.abc import Callable, Iterator
+from io import BytesIO
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+from daemon.domain import codes
+from daemon.domain.output import OutputKind
+from daemon.domain.reasons import Reason
+from daemon.errors import UnprocessableError
+from daemon.results.check import check
+from daemon.results.encode import encode
+from dicom_fixtures.planes import Layout
+from dicom_fixtures.studies import StudyRequest, make_brain_mri
+from tests.sources import COARSE, Case, case
+
+SEG, SR = OutputKind.SEGMENTATION, OutputKind.REPORT
+FOREIGN = "1.2.3"
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """Objects for two lesions, which the gate lets through."""
+    request = StudyRequest(seed=3, spacing=COARSE, layout=Layout(spacing=COARSE, matrix=(64, 64)))
+    built = case(make_brain_mri(request, tmp_path_factory.mktemp("gate")).series["FLAIR"], count=2)
+    check(built.context, built.labels, built.contents)
+    return built
+
+
+def items(dataset: Dataset) -> Iterator[Dataset]:
+    for child in dataset.get("ContentSequence") or ():
+        yield child
+        yield from items(child)
+
+
+def numbers(report: Dataset, concept: codes.Concept) -> list[Dataset]:
+    return [
+        item
+        for item in items(report)
+        if item.ValueType == "NUM" and item.ConceptNameCodeSequence[0].CodeValue == concept.value
+    ]
+
+
+def groups(report: Dataset) -> list[Dataset]:
+    return [item for item in items(report) if item.ValueType == "CONTAINER" and numbers(item, codes.VOLUME)][-2:]
+
+
+def another_value(concept: codes.Concept, which: int) -> Callable[[Dataset], None]:
+    def spoil(report: Dataset) -> None:
+        measured = numbers(report, concept)[which].MeasuredValueSequence[0]
+        measured.NumericValue = f"{float(measured.NumericValue) * 1.01 + 0.001:.6g}"
+
+    return spoil
+
+
+def drop(concept: codes.Concept) -> Callable[[Dataset], None]:
+    def spoil(report: Dataset) -> None:
+        gone = numbers(report, concept)[0]
+        for item in [report, *items(report)]:
+            if item.get("ContentSequence"):
+                item.ContentSequence = [child for child in item.ContentSequence if child is not gone]
+
+    return spoil
+
+
+def swap_volumes(report: Dataset) -> None:
+    first, second = (numbers(group, codes.VOLUME)[0] for group in groups(report))
+    first.MeasuredValueSequence, second.MeasuredValueSequence = (
+        second.MeasuredValueSequence,
+        first.MeasuredValueSequence,
+    )
+
+
+def another_answer(report: Dataset) -> None:
+    for item in items(report):
+        if item.ValueType == "CODE" and item.ConceptNameCodeSequence[0].CodeValue == codes.RESULT.value:
+            item.ConceptCodeSequence[0].CodeValue = "NOT-LIKELY"
+
+
+def another_outline(report: Dataset) -> None:
+    for item in items(report):
+        for reference in item.get("ReferencedSOPSequence") or ():
+            reference.ReferencedSOPInstanceUID = FOREIGN
+
+
+def foreign_evidence(report: Dataset) -> None:
+    series = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+    series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID = FOREIGN
+
+
+def foreign_derivation(seg: Dataset) -> None:
+    groups = seg.PerFrameFunctionalGroupsSequence[0]
+    groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID = FOREIGN
+
+
+def foreign_frame_of_reference(seg: Dataset) -> None:
+    seg.FrameOfReferenceUID = FOREIGN
+
+
+def moved_plane(seg: Dataset) -> None:
+    position = seg.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0]
+    x, y, z = position.ImagePositionPatient
+    position.ImagePositionPatient = [x, y, float(z) + 6.0]
+
+
+def no_manufacturer(dataset: Dataset) -> None:
+    dataset.Manufacturer = ""
+
+
+def another_patient(dataset: Dataset) -> None:
+    dataset.PatientID = "SOMEBODY-ELSE"
+
+
+SPOILS: dict[str, tuple[OutputKind, Callable[[Dataset], None], str]] = {
+    "first volume": (SR, another_value(codes.VOLUME, 0), "118565006"),
+    "last volume": (SR, another_value(codes.VOLUME, -1), "118565006"),
+    "volumes of two lesions": (SR, swap_volumes, "118565006"),
+    "probability": (SR, another_value(codes.PROBABILITY_OF_CANCER, 0), "111047"),
+    "probability's spread": (SR, another_value(codes.PROBABILITY_OF_CANCER, 1), "111047"),
+    "5-year survival": (SR, another_value(codes.survival(5), 0), "SURVIVAL-5Y"),
+    "lesion count": (SR, another_value(codes.LESION_COUNT, 0), "LESION-COUNT"),
+    "no uncertainty": (SR, drop(codes.UNCERTAINTY_SCORE), "missing or too many"),
+    "answer": (SR, another_answer, "answer"),
+    "outline": (SR, another_outline, "refer to the outline"),
+    "evidence": (SR, foreign_evidence, "evidence"),
+    "patient of the report": (SR, another_patient, "PatientID"),
+    "derivation": (SEG, foreign_derivation, "not the source's"),
+    "frame of reference": (SEG, foreign_frame_of_reference, "frame of reference"),
+    "plane": (SEG, moved_plane, "mm from the model's"),
+    "manufacturer": (SEG, no_manufacturer, "Manufacturer missing"),
+    "patient of the outline": (SEG, another_patient, "PatientID"),
+}
+
+
+@pytest.mark.parametrize("name", list(SPOILS))
+def test_what_was_spoiled_is_held(sound: Case, name: str) -> None:
+    """One wrong number, reference, place or identity keeps the object here, and the sentence says which."""
+    kind, spoil, said = SPOILS[name]
+    dataset = pydicom.dcmread(BytesIO(sound.contents[kind]))
+    spoil(dataset)
+    with pytest.raises(UnprocessableError, match=said) as caught:
+        check(sound.context, sound.labels, {**sound.contents, kind: encode(dataset)})
+    assert caught.value.reason == Reason.CONFORMANCE
+    assert "SOMEBODY-ELSE" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [SEG, SR])
+def test_a_missing_object_is_held(sound: Case, kind: OutputKind) -> None:
+    """An outline without its report does not leave, nor a report without its outline."""
+    rest = {k: v for k, v in sound.contents.items() if k != kind}
+    with pytest.raises(UnprocessableError, match="is due"):
+        check(sound.context, sound.labels, rest)
