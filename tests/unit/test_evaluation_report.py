@@ -13,10 +13,12 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
+import typer
 
 from tests.manifests import CALIBRATION
 from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_predictions import Asked, calibration, cohort, make, store
+from training.commands.evaluate import command
 from training.evaluation.bands import NONE, SURE, UNSURE, recommendation
 from training.evaluation.evaluate import evaluate
 from training.evaluation.report import number
@@ -122,8 +124,10 @@ def test_the_report_says_what_a_clinician_must_know(made: Path) -> None:
 
 def test_the_same_predictions_give_the_same_bytes(made: Path, tmp_path: Path) -> None:
     """Numbers, pictures and report repeat to the byte."""
-    evaluate(made / "predictions", made / "c.toml", tmp_path / "again", FEW)
-    for path in sorted((made / "out").iterdir()):
+    predictions = store(cohort(12), tmp_path / "p")
+    for out in ("once", "again"):
+        evaluate(predictions, made / "c.toml", tmp_path / out, FEW)
+    for path in sorted((tmp_path / "once").iterdir()):
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
@@ -179,21 +183,26 @@ def test_a_damaged_bundle_is_refused(tmp_path: Path) -> None:
         load_subject(bundle)
 
 
-def test_the_command_writes_the_report_and_refuses_bad_input_with_2(made: Path, tmp_path: Path) -> None:
-    """One sentence and exit code 2 for predictions or a calibration that are not there."""
-
-    def run(predictions: Path, toml: Path) -> subprocess.CompletedProcess[str]:
-        call = ["evaluate", str(predictions), "--calibration", str(toml), "--out", str(tmp_path / "out")]
-        return subprocess.run([sys.executable, "-m", "training", *call], capture_output=True, text=True, check=False)
-
+def test_the_command_writes_the_report(made: Path, tmp_path: Path) -> None:
+    """`python -m training evaluate` ends with 0 and names the report."""
     store([make(Asked(name=n)) for n in "ab"], tmp_path / "p")
-    good = run(tmp_path / "p", made / "c.toml")
-    assert good.returncode == 0, good.stderr
+    call = ["evaluate", str(tmp_path / "p"), "--calibration", str(made / "c.toml"), "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-m", "training", *call], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "out" / "report.html") in done.stdout
     assert (tmp_path / "out" / "report.html").is_file()
-    empty = run(tmp_path, made / "c.toml")
-    assert (empty.returncode, "no predictions in" in empty.stderr) == (2, True)
-    absent = run(tmp_path / "p", tmp_path / "none.toml")
-    assert (absent.returncode, "does not exist" in absent.stderr) == (2, True)
+
+
+def test_the_command_refuses_bad_input_with_2(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One sentence names predictions or a calibration that are not there."""
+    for predictions, toml, said in (
+        (tmp_path, made / "c.toml", "no predictions in"),
+        (made / "predictions", tmp_path / "none.toml", "does not exist"),
+    ):
+        with pytest.raises(typer.Exit) as ended:
+            command(predictions, toml, tmp_path / "out")
+        assert ended.value.exit_code == 2
+        assert said in capsys.readouterr().err
 
 
 def test_recommendations_follow_the_numbers() -> None:

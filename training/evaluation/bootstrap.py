@@ -40,6 +40,9 @@ class Bootstrap:
             statistic: takes study indices, repeats included; NaN where it is undefined.
             where: (studies,) those it may run over.
             missing: completes "cannot be computed because" where it is undefined.
+
+        Too few patients, mostly undefined resamples, or resamples that are all the same (an area of exactly 1) give
+        the number without an interval.
         """
         here = np.flatnonzero(where)
         value = statistic(here) if here.size else float("nan")
@@ -50,7 +53,7 @@ class Bootstrap:
         kept = [drawn[where[drawn]] for drawn in self.drawn]
         drawn_values = np.array([statistic(indices) if indices.size else np.nan for indices in kept])
         defined = drawn_values[np.isfinite(drawn_values)]
-        if defined.size <= MOST_UNDEFINED * max(drawn_values.size, 1):
+        if defined.size <= MOST_UNDEFINED * max(drawn_values.size, 1) or np.ptp(defined) == 0:
             return Measure(value=value, n=here.size)
         low, high = np.quantile(defined, (0.025, 0.975))
         return Measure(value=value, low=float(low), high=float(high), n=here.size)
@@ -69,9 +72,9 @@ class Bootstrap:
         A share of 0 or 1 has no spread to resample; its interval is Clopper and Pearson's (1934) over patients.
         """
         found = self.measure(lambda i: float(np.mean(holds[i])), where, missing)
-        if found.value not in {0.0, 1.0} or found.low is None:
-            return found
         patients = len(np.unique(self._owner[where]))
+        if found.value not in {0.0, 1.0} or patients < FEWEST_PATIENTS:
+            return found
         exact = binomtest(int(found.value) * patients, patients).proportion_ci(method="exact")
         return found.model_copy(update={"low": float(exact.low), "high": float(exact.high)})
 

@@ -8,10 +8,10 @@ from typing import Literal, get_args
 from training.evaluation.bands import bands
 from training.evaluation.bootstrap import Bootstrap
 from training.evaluation.cases import Case, read_cases
-from training.evaluation.detection import detection
+from training.evaluation.detection import detection, recall, roc_auc, specificity
 from training.evaluation.plots import draw
 from training.evaluation.report import render
-from training.evaluation.segmentation import segmentation
+from training.evaluation.segmentation import f1, lesions, over_tumours, segmentation
 from training.evaluation.subject import Calibrated, load_subject
 from training.evaluation.survival import harrell, survival
 from training.evaluation.uncertainty import FAILURE_DICE, uncertainty
@@ -108,20 +108,19 @@ def _group(
 ) -> Group:
     subject, options = how
     drawn = Bootstrap([c.patient for c in cases], options.resamples, options.seed)
-    outlines = segmentation(cases, drawn)
-    found = detection(cases, subject.calibration.threshold, drawn)
+    threshold = subject.calibration.threshold
     return Group(
         kind=kind,
         name=name,
         studies=len(cases),
         patients=len({c.patient for c in cases}),
-        dice=outlines.dice,
-        hd95_mm=outlines.hd95_mm,
-        surface_dice=outlines.surface_dice,
-        lesion_f1=outlines.lesion_f1,
-        roc_auc=found.roc_auc,
-        recall=found.recall,
-        specificity=found.specificity,
+        dice=over_tumours(cases, "dice", drawn),
+        hd95_mm=over_tumours(cases, "hd95_mm", drawn),
+        surface_dice=over_tumours(cases, "surface_dice", drawn),
+        lesion_f1=lesions(cases, drawn, f1),
+        roc_auc=roc_auc(cases, drawn),
+        recall=recall(cases, threshold, drawn),
+        specificity=specificity(cases, threshold, drawn),
         harrell=harrell(cases, options),
     )
 

@@ -1,5 +1,6 @@
 """One study's outline against its mask."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,7 +54,10 @@ def overlap(outline: Mask, truth: Mask, ruler: Ruler, *, delivered: bool) -> Ove
         scores |= {"dice": 0.0, "iou": 0.0, "surface_dice": 0.0, "boundary_f": 0.0}
         scores["hd95_mm"] = float(np.linalg.norm(np.multiply(truth.shape, ruler.spacing)))
     if all(marked):
-        scores |= _both(outline, truth, ruler)
+        with warnings.catch_warnings():
+            # MONAI 1.6 calls its own surface function with an argument that it deprecates.
+            warnings.simplefilter("ignore", FutureWarning)
+            scores |= _both(outline, truth, ruler)
     if any(marked):
         scores["delivered_dice"] = scores["dice"] if delivered else (0.0 if marked[1] else None)
     return Overlap(

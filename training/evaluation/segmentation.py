@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from training.evaluation.bootstrap import Bootstrap, Numbers, numbers
 from training.evaluation.cases import Case
-from training.evaluation.values import Measure, Segmentation
+from training.evaluation.values import Measure, Segmentation, Spread
 
 NO_MASK = "no study with a tumour has a mask"
 NO_MASK_AT_ALL = "no study has a mask"
@@ -16,15 +16,12 @@ NO_MASK_AT_ALL = "no study has a mask"
 def segmentation(cases: Sequence[Case], bootstrap: Bootstrap) -> Segmentation:
     """Return all outline scores of `cases`, whose resamples `bootstrap` holds."""
     bearing = marked(cases)
-    missing = dict.fromkeys(("dice", "delivered_dice", "iou", "hd95_mm", "surface_dice", "boundary_f"), NO_MASK)
-    spreads = {
-        name: bootstrap.spread(np.where(bearing, scores(cases, name), np.nan), why) for name, why in missing.items()
-    }
+    overlaps = ("dice", "delivered_dice", "iou", "hd95_mm", "surface_dice", "boundary_f")
     error = scores(cases, "outlined_ml") - scores(cases, "true_ml")
     relative = np.divide(error, scores(cases, "true_ml"), out=np.full(len(cases), np.nan), where=bearing)
     neither = "no study has a mask or an outline in it"
     return Segmentation(
-        **spreads,
+        **{name: over_tumours(cases, name, bootstrap) for name in overlaps},
         relative_volume_error=bootstrap.spread(relative, NO_MASK),
         dice_any=bootstrap.spread(scores(cases, "dice"), neither),
         hd95_any_mm=bootstrap.spread(scores(cases, "hd95_mm"), neither),
@@ -40,6 +37,11 @@ def segmentation(cases: Sequence[Case], bootstrap: Bootstrap) -> Segmentation:
             scores(cases, "outlined_ml") > 0, scores(cases, "true_ml") == 0, "every mask holds a tumour"
         ),
     )
+
+
+def over_tumours(cases: Sequence[Case], name: str, bootstrap: Bootstrap) -> Spread:
+    """Return one of the overlap scores over the studies with a tumour in their mask."""
+    return bootstrap.spread(np.where(marked(cases), scores(cases, name), np.nan), NO_MASK)
 
 
 def scores(cases: Sequence[Case], name: str) -> Numbers:

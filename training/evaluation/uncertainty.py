@@ -28,7 +28,6 @@ def uncertainty(cases: Sequence[Case], bootstrap: Bootstrap, options: Options) -
     drawn = Bootstrap([c.patient for c in masked], options.resamples, options.seed)
     judged = [c for c in cases if c.overlap is not None and c.overlap.dice is not None]
     rows, failures = failure_rows(judged, options)
-    ranked = [row for row in rows if row.failure_auroc.value is not None]
     study_sums = np.array([one_study(p, y) for p, y in zip(probability[known], label[known], strict=True)])
     study_draw = Bootstrap([c.patient for c in cases if c.tumour is not None], options.resamples, options.seed)
     return Uncertainty(
@@ -38,7 +37,7 @@ def uncertainty(cases: Sequence[Case], bootstrap: Bootstrap, options: Options) -
         all_voxels=reliability(np.array([v.every for v in voxels]), VOXEL_BINS, drawn, NO_MASK_AT_ALL),
         failures=failures,
         judged=len(judged),
-        best=max(ranked, key=lambda row: row.failure_auroc.value or 0.0).name if ranked else "",
+        best=best(rows),
         scores=rows,
         entropy_error_correlation=bootstrap.spread(
             numbers([None if c.voxels is None else c.voxels.entropy_error for c in cases]),
@@ -101,6 +100,12 @@ def failure_rows(judged: Sequence[Case], options: Options) -> tuple[tuple[Qualit
     failed = scores(judged, "dice") < FAILURE_DICE
     drawn = Bootstrap([c.patient for c in judged], options.resamples, options.seed)
     return tuple(_row(name, judged, drawn) for name in MEANING), int(failed.sum())
+
+
+def best(rows: Sequence[QualityRow]) -> str:
+    """Return the score with the highest failure-AUROC, of equal ones the lowest AURC; "" where there is none."""
+    ranked = [(row.failure_auroc.value, -(row.aurc.value or 0.0), row.name) for row in rows]
+    return max(((auc, area, name) for auc, area, name in ranked if auc is not None), default=(0.0, 0.0, ""))[2]
 
 
 def _row(name: str, judged: Sequence[Case], drawn: Bootstrap) -> QualityRow:

@@ -217,8 +217,9 @@ class Uncertainty(Frozen):
     """Whether the model's doubt can be trusted.
 
     `voxel` pools voxels where the model found tumour conceivable, `all_voxels` all of them. `best` is the score with
-    the highest failure-AUROC, "" where no study failed or all did. `entropy_error_correlation` is Pearson's, per
-    study, between voxel entropy and voxel error where tumour was conceivable or marked.
+    the highest failure-AUROC (of equal ones the lowest AURC), "" where no study failed or all did.
+    `entropy_error_correlation` is Pearson's, per study, between voxel entropy and voxel error where tumour was
+    conceivable or marked.
     """
 
     study: Reliability
