@@ -9,6 +9,7 @@ from rich.console import Console
 from training.commands import calibrate, federate, harvest, query
 from training.commands.prepare import prepare
 from training.commands.stats import stats
+from training.commands import evaluate
 from training.run import run
 from training.settings import load
 
@@ -39,4 +40,5 @@ app.command("harvest")(harvest.harvest)
 app.command("query")(query.query)
 app.command("federate")(federate.federate)
 
+app.command("evaluate")(evaluate.command)
 app()

@@ -1,0 +1,1 @@
+"""Measures predictions against the truth and writes the report."""
