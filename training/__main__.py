@@ -10,6 +10,7 @@ from training.commands import calibrate, federate, harvest, query
 from training.commands.prepare import prepare
 from training.commands.stats import stats
 from training.commands import evaluate
+from training.commands import compare, explain
 from training.run import run
 from training.settings import load
 
@@ -41,4 +42,6 @@ app.command("query")(query.query)
 app.command("federate")(federate.federate)
 
 app.command("evaluate")(evaluate.command)
+app.command("compare")(compare.compare_command)
+app.command("explain")(explain.explain_command)
 app()

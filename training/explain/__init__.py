@@ -1,0 +1,1 @@
+"""Shows what a model looks at, how sure it is, and which cases it gets right and wrong."""
