@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from training.commands.shrink import benchmark, shrink
 from training.run import run
 from training.settings import load
 
@@ -29,4 +30,6 @@ def run_command(
     console.print(f"[green]sealed {folder}")
 
 
+app.command("shrink")(shrink)
+app.command("benchmark")(benchmark)
 app()

@@ -14,7 +14,7 @@ from training.calibrate import Case, Scores, fit, read_cases, score
 from training.data import real_brain, real_petct
 from training.data.sample import Sample
 from training.data.synthetic import cache
-from training.export import export
+from training.export import calibration_stacks, export
 from training.seal import Contents, seal, unsealed
 from training.settings import Settings
 from training.train import train
@@ -42,7 +42,7 @@ def run(settings: Settings, models: Path) -> Path:
     """Make samples, train, export, calibrate, measure and seal; return the bundle's folder."""
     splits = gather(settings)
     net = train(settings, [*splits.train, *splits.real * REAL_WEIGHT])
-    exported = export(net, _calibration_stacks(settings, splits.train), settings.build)
+    exported = export(net, calibration_stacks(splits.train, settings.recipe, settings.seed + 5), settings.build)
     model = unsealed(settings, exported.shipped, settings.build / "unsealed")
     spacing = settings.recipe.spacing
     tune = read_cases(model, splits.tune, spacing, "calibrate")
@@ -83,18 +83,6 @@ def gather(settings: Settings) -> Splits:
         real=[s for name, s in read.items() if name not in held],
         held_out=[s for name, s in read.items() if name in held],
     )
-
-
-def _calibration_stacks(settings: Settings, samples: Sequence[Sample]) -> list[NDArray[np.float32]]:
-    """Return input stacks that show activations their range: tumour slices and others of some studies."""
-    rng = np.random.Generator(np.random.Philox(settings.seed + 5))
-    stacks = []
-    for sample in samples[:24]:
-        marked = np.zeros(0) if sample.mask is None else np.flatnonzero(sample.mask.any(axis=(1, 2)))
-        chosen = rng.choice(marked, 2) if marked.size else rng.integers(0, sample.image.shape[1], 2)
-        others = rng.integers(0, sample.image.shape[1], 2)
-        stacks.append(_stack(settings, sample, np.concatenate((chosen, others))))
-    return stacks
 
 
 def _example(settings: Settings, samples: Sequence[Sample]) -> NDArray[np.float32]:
