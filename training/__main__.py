@@ -11,6 +11,7 @@ from training.commands.prepare import prepare
 from training.commands.stats import stats
 from training.commands import evaluate
 from training.commands import compare, explain
+from training.commands.shrink import benchmark, shrink
 from training.run import run
 from training.settings import load
 
@@ -44,4 +45,6 @@ app.command("federate")(federate.federate)
 app.command("evaluate")(evaluate.command)
 app.command("compare")(compare.compare_command)
 app.command("explain")(explain.explain_command)
+app.command("shrink")(shrink)
+app.command("benchmark")(benchmark)
 app()

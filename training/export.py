@@ -12,13 +12,19 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
+from daemon.domain.model_bundle import Recipe
+from daemon.imaging.steps import neighbour_stack
+from training.data.sample import Sample
 from training.network import Decoder, MultitaskNet, contiguous
 
 OPSET = 17
+EXAMPLE = (80, 112)
+CALIBRATION_STUDIES = 24
 Feed = dict[str, NDArray[np.float32]]
 
 
@@ -49,6 +55,21 @@ class _Feeds(CalibrationDataReader):
         return next(self._feeds, None)
 
 
+def calibration_stacks(samples: Sequence[Sample], recipe: Recipe, seed: int) -> list[NDArray[np.float32]]:
+    """Return input stacks that show activations their range: two tumour slices and two others of up to 24 samples."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    stacks = []
+    for sample in samples[:CALIBRATION_STUDIES]:
+        marked = np.zeros(0) if sample.mask is None else np.flatnonzero(sample.mask.any(axis=(1, 2)))
+        count = sample.image.shape[1]
+        chosen = rng.choice(marked, 2) if marked.size else rng.integers(0, count, 2)
+        others = rng.integers(0, count, 2)
+        rows, columns = (n // recipe.multiple * recipe.multiple for n in sample.image.shape[2:])
+        image = sample.image[:, :, :rows, :columns].astype(np.float32)
+        stacks.append(neighbour_stack(image, recipe, np.concatenate((chosen, others))))
+    return stacks
+
+
 def export(net: MultitaskNet, calibration: Sequence[NDArray[np.float32]], folder: Path) -> Exported:
     """Write the graphs of `net` below `folder`.
 
@@ -61,9 +82,9 @@ def export(net: MultitaskNet, calibration: Sequence[NDArray[np.float32]], folder
     contiguous(net)
     for name in ("fp32", "int8"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    fp32 = _fp32(net, torch.from_numpy(calibration[0][:2]), folder / "fp32")
-    shipped = {"heads": folder / "int8" / "heads.onnx"}
-    shipped["heads"].write_bytes(fp32["heads"].read_bytes())
+    # No two sizes of the example are equal, or the exporter could take them for one.
+    fp32 = _fp32(net, torch.zeros(2, calibration[0].shape[1], *EXAMPLE), folder / "fp32")
+    shipped = {"heads": _compact(onnx.load(fp32["heads"]), folder / "int8" / "heads.onnx")}
     for name, feeds in _calibration_feeds(net, calibration).items():
         shipped[name] = _quantise(fp32[name], feeds, folder / "int8" / f"{name}.onnx")
     return Exported(fp32=fp32, shipped=shipped)
@@ -148,7 +169,42 @@ def _quantise(source: Path, feeds: Sequence[Feed], target: Path) -> Path:
         calibrate_method=CalibrationMethod.MinMax,
         nodes_to_exclude=convolutions[-1:] if source.stem == "decoder" else [],
         use_external_data_format=False,
+        # The runtime rounds biases itself, to the same numbers.
+        extra_options={"QuantizeBias": False},
     )
     folded.unlink()
-    onnx.checker.check_model(onnx.load(target))
+    return _compact(onnx.load(target), target)
+
+
+def _compact(model: onnx.ModelProto, target: Path) -> Path:
+    """Write `model` without what it does not need to run: inner names, inferred shapes, zero points that are zero."""
+    graph = model.graph
+    kept = {value.name: value.name for value in (*graph.input, *graph.output)}
+    constants = {constant.name: constant for constant in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants and _is_zero(constants[node.input[2]]):
+            del node.input[2]
+    used = {name for node in graph.node for name in node.input}
+    for name in constants.keys() - used:
+        graph.initializer.remove(constants[name])
+    for part in (*graph.initializer, *graph.node):
+        part.doc_string = ""
+    for constant in graph.initializer:
+        constant.name = _short(constant.name, kept)
+    for node in graph.node:
+        node.input[:] = [_short(name, kept) for name in node.input]
+        node.output[:] = [_short(name, kept) for name in node.output]
+        node.name = ""
+    del graph.value_info[:]
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, target)
     return target
+
+
+def _is_zero(constant: onnx.TensorProto) -> bool:
+    return not numpy_helper.to_array(constant).any()
+
+
+def _short(name: str, names: dict[str, str]) -> str:
+    """Return a name of two or three letters in place of `name`; an empty one means an absent input."""
+    return names.setdefault(name, f"_{len(names):x}") if name else name

@@ -18,7 +18,7 @@ from training.data.readers import Request, find
 from training.data.readers.study import read
 from training.data.sample import Sample
 from training.data.synthetic import cache
-from training.export import Exported, export
+from training.export import Exported, calibration_stacks, export
 from training.predictions import predict
 from training.provenance import origins, provenance
 from training.seal import Contents, manifest, seal, unsealed
@@ -48,7 +48,7 @@ def run(settings: Settings, models: Path) -> Path:
     """Make samples, train, export, calibrate, measure and seal; return the bundle's folder."""
     splits = gather(settings)
     net = train(settings, [*splits.train, *splits.real * REAL_WEIGHT])
-    exported = export(net, _calibration_stacks(settings, splits.train), settings.build)
+    exported = export(net, calibration_stacks(splits.train, settings.recipe, settings.seed + 5), settings.build)
     fitted = _calibrated(settings, exported, splits)
     sets = {"unseen synthetic studies": splits.test}
     if splits.held_out:
@@ -109,18 +109,6 @@ def _real(settings: Settings, root: Path) -> list[Sample]:
     source = "real head" if settings.data.kind == "brain" else "real STS"
     request = Request(manifest=manifest(settings), source=source)
     return [read(study, settings.recipe) for study in find("pairs", root, request)]
-
-
-def _calibration_stacks(settings: Settings, samples: Sequence[Sample]) -> list[NDArray[np.float32]]:
-    """Return input stacks that show activations their range: tumour slices and others of some studies."""
-    rng = np.random.Generator(np.random.Philox(settings.seed + 5))
-    stacks = []
-    for sample in samples[:24]:
-        marked = np.zeros(0) if sample.mask is None else np.flatnonzero(sample.mask.any(axis=(1, 2)))
-        chosen = rng.choice(marked, 2) if marked.size else rng.integers(0, sample.image.shape[1], 2)
-        others = rng.integers(0, sample.image.shape[1], 2)
-        stacks.append(_stack(settings, sample, np.concatenate((chosen, others))))
-    return stacks
 
 
 def _example(settings: Settings, samples: Sequence[Sample]) -> NDArray[np.float32]:
