@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dicom_fixtures.phantoms import parts
 from dicom_fixtures.phantoms.parts import Array, Blob, Phantom, Spacing
+from dicom_fixtures.phantoms.request import PLAIN_TRUNK_RADII_MM, PetCtRequest
 
 EXTENT_MM = (333.0, 330.0, 390.0)
 
@@ -31,21 +32,6 @@ ORGANS = {
     "left kidney": Organ(centre=(112, 32, 68), radii=(42, 24, 22), suv=(2.5, 9.0)),
     "liver": Organ(centre=(150, -10, -70), radii=(60, 75, 75), suv=(1.6, 2.8)),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class PetCtRequest:
-    """What trunk to make: `lesions` 0 is a normal study, `spacing` (slice, row, column) in mm.
-
-    `ct_spacing` puts the CT on a finer grid of its own.
-    """
-
-    seed: int
-    lesions: int = 1
-    spacing: Spacing = (4.0, 4.0, 4.0)
-    lesion_radius_mm: tuple[float, float] = (9.0, 32.0)
-    randomise: bool = False
-    ct_spacing: Spacing | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,7 +97,7 @@ def _tumours(
     image.CopyInformation(body.like)
     depth = sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(image, True, False, True))
     for _ in range(request.lesions):
-        radius = float(np.exp(rng.uniform(*np.log(request.lesion_radius_mm))))
+        radius = float(np.exp(rng.uniform(*np.log(request.radii_mm(PLAIN_TRUNK_RADII_MM)))))
         taken = sitk.GetImageFromArray(mask.astype(np.uint8))
         taken.CopyInformation(body.like)
         free = sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(taken, False, False, True)) > radius * 1.4 + 8
