@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from training.commands.synth import synth
 from training.run import run
 from training.settings import load
 
@@ -28,5 +29,7 @@ def run_command(
     console.print((folder / "card.md").read_text(encoding="utf-8"))
     console.print(f"[green]sealed {folder}")
 
+
+app.command("synth")(synth)
 
 app()

@@ -59,9 +59,9 @@ class Pose:
     displacement: Array
 
 
-def pose(rng: np.random.Generator, spacing: Spacing) -> Pose:
-    """Return a random anatomy, coverage, rotation up to 14 degrees, size, flip and shape."""
-    anatomy = str(rng.choice(ANATOMIES, p=(0.5, 0.25, 0.25)))
+def pose(rng: np.random.Generator, spacing: Spacing, anatomy: str = "") -> Pose:
+    """Return a random anatomy (or the one named), coverage, rotation up to 14 degrees, size, flip and shape."""
+    anatomy = anatomy or str(rng.choice(ANATOMIES, p=(0.5, 0.25, 0.25)))
     like = _coverage(rng, spacing, stripped=anatomy == "mni")
     field = fields.coarse(like, FIELD_MM)
     z, y, x = np.broadcast_arrays(*parts.axes_mm(field))
