@@ -12,6 +12,7 @@ from training.commands.stats import stats
 from training.commands import evaluate
 from training.commands import compare, explain
 from training.commands.shrink import benchmark, shrink
+from training.commands.synth import synth
 from training.run import run
 from training.settings import load
 
@@ -47,4 +48,6 @@ app.command("compare")(compare.compare_command)
 app.command("explain")(explain.explain_command)
 app.command("shrink")(shrink)
 app.command("benchmark")(benchmark)
+app.command("synth")(synth)
+
 app()

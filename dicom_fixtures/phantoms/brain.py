@@ -10,34 +10,13 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from dicom_fixtures.phantoms import parts
-from dicom_fixtures.phantoms.parts import Array, Blob, Phantom, Spacing
+from dicom_fixtures.phantoms import parts, shifts
+from dicom_fixtures.phantoms.parts import Array, Blob, Phantom
+from dicom_fixtures.phantoms.request import PLAIN_HEAD_RADII_MM, BrainRequest
+from dicom_fixtures.phantoms.tissue import LEVELS, OUTSIDE_LEVELS, SIGNAL
+from dicom_fixtures.phantoms.wild import wild_brain
 
-# Signal of (CSF, grey, white matter, fat, muscle) and of tumour rim and core, as fractions of white matter's brightest.
-SIGNAL = {
-    "FLAIR": ((0.12, 0.62, 0.50, 0.70, 0.30), (0.98, 0.88)),
-    "T2": ((1.00, 0.58, 0.42, 0.65, 0.20), (0.86, 0.92)),
-    "T1": ((0.15, 0.50, 0.72, 1.00, 0.40), (0.40, 0.32)),
-    "T1C": ((0.15, 0.50, 0.70, 1.00, 0.45), (0.42, 1.00)),
-}
-# Grey levels of Colin27 and ICBM 152 at the middle of CSF, grey and white matter; fat and muscle outside the brain.
-LEVELS = (20.0, 75.0, 110.0)
-OUTSIDE_LEVELS = (0.0, 40.0, 200.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BrainRequest:
-    """What head to make: `lesions` 0 is a normal study, `spacing` (slice, row, column) in mm.
-
-    `randomise` widens contrast, noise, blur, field and adds skull stripping and look-alikes, for training.
-    """
-
-    seed: int
-    lesions: int = 1
-    spacing: Spacing = (3.0, 1.0, 1.0)
-    contrasts: tuple[str, ...] = ("FLAIR",)
-    lesion_radius_mm: tuple[float, float] = (7.0, 22.0)
-    randomise: bool = False
+HEAD_MM = (186.0, 232.0, 192.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +24,6 @@ class _Head:
     like: sitk.Image
     t1: Array
     brain: Array
-    stripped: bool
 
 
 def brain(request: BrainRequest) -> Phantom:
@@ -55,15 +33,22 @@ def brain(request: BrainRequest) -> Phantom:
         KeyError: a contrast is not one of `SIGNAL`.
         ValueError: the lesions do not fit into the brain.
     """
+    if request.randomise:
+        return wild_brain(request)
     rng = parts.generator(request.seed)
     head = _head(rng, request)
     blobs, mask = _tumours(rng, head, request)
-    lookalikes = _lookalikes(rng, head, mask) if request.randomise or rng.random() < 0.5 else np.zeros_like(head.t1)
+    lookalikes = _lookalikes(rng, head, mask) if rng.random() < 0.5 else np.zeros_like(head.t1)
+    # What is beyond a plain head draws from a stream of its own, so that plain heads stay as they are.
+    strange = shifts.generator(request.seed)
+    if request.stratum == "look-alikes":
+        lookalikes = np.maximum(lookalikes, shifts.lookalikes(strange, head.like, (head.t1, head.brain), mask))
+    if request.shifted:
+        head, lookalikes = _shift(strange, head, (blobs, lookalikes), mask)
     age = float(rng.uniform(25, 85))
-    images = {
-        name: _scan(rng, head, _render(rng, head, name, (blobs, lookalikes), request), request)
-        for name in request.contrasts
-    }
+    images = {name: _scan(rng, head, _render(rng, head, name, (blobs, lookalikes))) for name in request.contrasts}
+    if request.shifted:
+        images = {name: shifts.artefact(strange, image) for name, image in images.items()}
     lesions = tuple(parts.measure(blob.distance < 1, head.like, blob.kind) for blob in blobs)
     return Phantom(
         images=images,
@@ -79,15 +64,20 @@ def brain(request: BrainRequest) -> Phantom:
 
 
 def _head(rng: np.random.Generator, request: BrainRequest) -> _Head:
-    stripped = request.randomise and rng.random() < 0.35
-    like = parts.grid((186.0, 232.0, 192.0), request.spacing)
+    like = parts.grid(HEAD_MM, request.spacing)
     transform = parts.deformation(rng, like, 1.0)
-    if stripped and rng.random() < 0.6:
-        t1 = parts.warp(parts.anatomy("mni152_t1"), like, transform)
-        return _Head(like=like, t1=t1 * 0.55, brain=(t1 > 12).astype(np.float32), stripped=True)
     t1 = parts.warp(parts.anatomy("colin27_t1"), like, transform)
-    inside = parts.warp(parts.anatomy("colin27_brain"), like, transform)
-    return _Head(like=like, t1=t1 * inside if stripped else t1, brain=inside, stripped=stripped)
+    return _Head(like=like, t1=t1, brain=parts.warp(parts.anatomy("colin27_brain"), like, transform))
+
+
+def _shift(
+    rng: np.random.Generator, head: _Head, extras: tuple[tuple[Blob, ...], Array], mask: NDArray[np.bool_]
+) -> tuple[_Head, Array]:
+    blobs, lookalikes = extras
+    pressed = shifts.push(rng, head.like, blobs)
+    t1, inside, lookalikes = (shifts.move(array, head.like, pressed) for array in (head.t1, head.brain, lookalikes))
+    bright = np.maximum(lookalikes * ~mask, shifts.vessels(rng, head.like, inside, mask))
+    return _Head(like=head.like, t1=t1, brain=inside), bright.astype(np.float32)
 
 
 def _tumours(
@@ -99,8 +89,9 @@ def _tumours(
     tissue.CopyInformation(head.like)
     depth = sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(tissue, True, False, True))
     for _ in range(request.lesions):
-        radius = float(np.exp(rng.uniform(*np.log(request.lesion_radius_mm))))
-        room = (depth > min(radius * 0.5, 12)) & (head.t1 > 55) & ~_near(mask, head.like, radius)
+        radius = float(np.exp(rng.uniform(*np.log(request.radii_mm(PLAIN_HEAD_RADII_MM)))))
+        deep = (depth > 1) & (depth < 5) if request.stratum == "near skull" else depth > min(radius * 0.5, 12)
+        room = deep & (head.t1 > 55) & ~_near(mask, head.like, radius)
         centre = parts.pick_centre(rng, room, head.like)
         distance = parts.irregular(rng, head.like, centre, radius)
         distance = np.where(head.brain > 0.5, distance, np.maximum(distance, 1.5)).astype(np.float32)
@@ -108,7 +99,7 @@ def _tumours(
             Blob(
                 kind=str(rng.choice(["solid", "ring", "diffuse"])),
                 distance=distance,
-                strength=float(rng.uniform(0.45, 1.1) if request.randomise else rng.uniform(0.7, 1.0)),
+                strength=float(rng.uniform(0.7, 1.0)) * (0.35 if request.stratum == "faint" else 1.0),
                 texture=parts.smooth_noise(rng, head.like, 7.0),
             )
         )
@@ -151,16 +142,13 @@ def _render(
     head: _Head,
     contrast: str,
     extras: tuple[tuple[Blob, ...], Array],
-    request: BrainRequest,
 ) -> Array:
     blobs, lookalikes = extras
     tissue, (rim, core) = SIGNAL[contrast]
-    spread = 0.10 if request.randomise else 0.03
-    csf, grey, white, fat, muscle = (max(0.02, s + float(rng.normal(0, spread))) for s in tissue)
+    csf, grey, white, fat, muscle = (max(0.02, s + float(rng.normal(0, 0.03))) for s in tissue)
     inside = np.interp(head.t1, (0.0, *LEVELS, 135.0), (0.02, csf, grey, white, white * 1.08))
     outside = np.interp(head.t1, OUTSIDE_LEVELS, (0.02, muscle, fat))
-    shown = (1 - head.brain) * (0.0 if head.stripped else 1.0)
-    image: Array = np.asarray(head.brain * inside + shown * outside, dtype=np.float32)
+    image: Array = np.asarray(head.brain * inside + (1 - head.brain) * outside, dtype=np.float32)
     bright = 0.35 if contrast in ("FLAIR", "T2") else -0.08
     image = image + np.float32(bright) * lookalikes
     for blob in blobs:
@@ -179,20 +167,11 @@ def _blend(rng: np.random.Generator, image: Array, blob: Blob, signal: tuple[flo
     return np.asarray(image + cover * blob.strength * (value - image), dtype=np.float32)
 
 
-def _scan(rng: np.random.Generator, head: _Head, image: Array, request: BrainRequest) -> Array:
-    """Add what a scanner adds: coil shading, blur, Rician noise (Gudbjartsson 1995), gamma, scale."""
-    wide = request.randomise
-    shading = np.exp(float(rng.uniform(0.03, 0.22 if wide else 0.10)) * parts.smooth_noise(rng, head.like, 110.0))
-    image = image * shading
-    if wide and rng.random() < 0.5:
-        blurred = sitk.GetImageFromArray(image)
-        blurred.CopyInformation(head.like)
-        sigma = [float(rng.uniform(0.3, 1.2)) for _ in range(2)] + [float(rng.uniform(0.3, 2.0))]
-        image = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(blurred, sigma))
-    sigma_noise = float(rng.uniform(0.01, 0.06 if wide else 0.025))
+def _scan(rng: np.random.Generator, head: _Head, image: Array) -> Array:
+    """Add what a scanner adds: coil shading, Rician noise (Gudbjartsson 1995), gamma, scale."""
+    image = image * np.exp(float(rng.uniform(0.03, 0.10)) * parts.smooth_noise(rng, head.like, 110.0))
+    sigma_noise = float(rng.uniform(0.01, 0.025))
     real, imaginary = rng.standard_normal((2, *image.shape), dtype=np.float32) * sigma_noise
     image = np.hypot(np.maximum(image, 0) + real, imaginary)
-    if head.stripped:
-        image = image * (head.brain > 0.5)
-    gamma = float(np.exp(rng.normal(0, 0.15 if wide else 0.04)))
+    gamma = float(np.exp(rng.normal(0, 0.04)))
     return np.asarray(1000 * (image / max(float(image.max()), 1e-3)) ** gamma, dtype=np.float32)

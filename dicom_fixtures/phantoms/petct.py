@@ -1,7 +1,6 @@
 """FDG PET/CT phantoms: a real trunk CT with uptake drawn organ by organ, and tumours.
 
-Coverage is hips to liver, all that the shipped CT holds. Organ uptake follows Wang et al. 2007
-(doi 10.1007/s11307-006-0063-x) and Zincirkeser et al. 2007 (doi 10.1177/147323000703500406).
+Coverage is hips to liver, all that the shipped CT holds.
 """
 
 from dataclasses import dataclass
@@ -10,42 +9,11 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from dicom_fixtures.phantoms import parts
+from dicom_fixtures.phantoms import parts, petct_shifts, shifts
 from dicom_fixtures.phantoms.parts import Array, Blob, Phantom, Spacing
-
-EXTENT_MM = (333.0, 330.0, 390.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Organ:
-    """Where an organ lies in the trunk CT (z, y, x in mm from its centre) and its SUV range."""
-
-    centre: tuple[float, float, float]
-    radii: tuple[float, float, float]
-    suv: tuple[float, float]
-
-
-ORGANS = {
-    "bladder": Organ(centre=(-140, -15, 2), radii=(26, 28, 34), suv=(4.0, 30.0)),
-    "right kidney": Organ(centre=(105, 32, -62), radii=(42, 24, 22), suv=(2.5, 9.0)),
-    "left kidney": Organ(centre=(112, 32, 68), radii=(42, 24, 22), suv=(2.5, 9.0)),
-    "liver": Organ(centre=(150, -10, -70), radii=(60, 75, 75), suv=(1.6, 2.8)),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class PetCtRequest:
-    """What trunk to make: `lesions` 0 is a normal study, `spacing` (slice, row, column) in mm.
-
-    `ct_spacing` puts the CT on a finer grid of its own.
-    """
-
-    seed: int
-    lesions: int = 1
-    spacing: Spacing = (4.0, 4.0, 4.0)
-    lesion_radius_mm: tuple[float, float] = (9.0, 32.0)
-    randomise: bool = False
-    ct_spacing: Spacing | None = None
+from dicom_fixtures.phantoms.request import PLAIN_TRUNK_RADII_MM, PetCtRequest
+from dicom_fixtures.phantoms.trunk import EXTENT_MM, ORGANS
+from dicom_fixtures.phantoms.wild_petct import wild_petct
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,18 +32,24 @@ def petct(request: PetCtRequest) -> Phantom:
     Raises:
         ValueError: the lesions do not fit into the body.
     """
+    if request.randomise:
+        return wild_petct(request)
     rng = parts.generator(request.seed)
     body = _body(rng, request)
     blobs, mask = _tumours(rng, body, request)
-    uptake = _organs(rng, body)
-    heats: list[float] = []
+    # What is beyond a plain trunk draws from a stream of its own, so that plain trunks stay as they are.
+    strange = shifts.generator(request.seed)
+    uptake = _organs(rng, body) + _more(strange, body, request)
+    range_suv = (1.4, 2.4) if request.stratum == "faint" else (3.2, 18)
     for blob in blobs:
-        heats.append(float(np.exp(rng.uniform(np.log(3.2), np.log(18)))))
-        uptake = _heat(rng, uptake, blob, heats[-1])
-    pet = _camera(rng, body.like, uptake, wide=request.randomise)
+        uptake = _heat(rng, uptake, blob, float(np.exp(rng.uniform(*np.log(range_suv)))))
+    pet = _camera(rng, body.like, uptake)
     ct = _with_tumours(body.ct, blobs) + rng.standard_normal(body.ct.shape, dtype=np.float32) * rng.uniform(4, 20)
     if request.ct_spacing:
         ct = _fine_ct(rng, body, blobs, request.ct_spacing)
+    if request.shifted:
+        pet = petct_shifts.reconstruct(strange, body.like, pet)
+        pet, ct = petct_shifts.artefact(strange, body.like, pet, ct.astype(np.float32))
     age = float(rng.uniform(25, 85))
     lesions = tuple(parts.measure(blob.distance < 1, body.like, blob.kind, pet) for blob in blobs)
     return Phantom(
@@ -93,7 +67,7 @@ def petct(request: PetCtRequest) -> Phantom:
 
 def _body(rng: np.random.Generator, request: PetCtRequest) -> _Body:
     like = parts.grid(EXTENT_MM, request.spacing)
-    transform = parts.deformation(rng, like, 0.8 if request.randomise else 0.5)
+    transform = parts.deformation(rng, like, 0.5)
     ct = parts.warp(parts.anatomy("trunk_ct"), like, transform, -1000.0)
     solid = sitk.GetImageFromArray((ct > -300).astype(np.uint8))
     solid = sitk.BinaryMorphologicalOpening(solid, [2, 2, 1])
@@ -111,11 +85,13 @@ def _tumours(
     image.CopyInformation(body.like)
     depth = sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(image, True, False, True))
     for _ in range(request.lesions):
-        radius = float(np.exp(rng.uniform(*np.log(request.lesion_radius_mm))))
+        radius = float(np.exp(rng.uniform(*np.log(request.radii_mm(PLAIN_TRUNK_RADII_MM)))))
         taken = sitk.GetImageFromArray(mask.astype(np.uint8))
         taken.CopyInformation(body.like)
         free = sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(taken, False, False, True)) > radius * 1.4 + 8
         room = (depth > radius * 0.6) & (body.ct > -150) & (body.ct < 200)
+        if request.stratum == "near bladder":
+            room &= _beside_bladder(body)
         centre = parts.pick_centre(rng, room & free if mask.any() else room, body.like)
         distance = np.where(body.inside, parts.irregular(rng, body.like, centre, radius), 2.0).astype(np.float32)
         kind = "necrotic" if radius > 16 and rng.random() < 0.4 else "solid"
@@ -123,6 +99,23 @@ def _tumours(
         blobs.append(Blob(kind=kind, distance=distance, strength=float(rng.uniform(25, 60)), texture=texture))
         mask |= distance < 1
     return tuple(blobs), mask
+
+
+def _beside_bladder(body: _Body) -> NDArray[np.bool_]:
+    bladder = ORGANS["bladder"]
+    shift = -np.array(body.transform.TransformPoint((0.0, 0.0, 0.0)))[::-1]
+    z, y, x = (float(c + s) for c, s in zip(bladder.centre, shift, strict=True))
+    distance = parts.ellipsoid(body.like, (z, y, x), bladder.radii)
+    return np.asarray((distance > 1.1) & (distance < 2.0))
+
+
+def _more(strange: np.random.Generator, body: _Body, request: PetCtRequest) -> Array:
+    added = np.zeros_like(body.ct)
+    if request.stratum == "look-alikes":
+        added = added + petct_shifts.lookalikes(strange, body.like, body.ct, body.inside)
+    if request.shifted:
+        added = added + petct_shifts.pattern(strange, body.like, body.ct, body.inside)
+    return added
 
 
 def _organs(rng: np.random.Generator, body: _Body) -> Array:
@@ -158,14 +151,14 @@ def _heat(rng: np.random.Generator, suv: Array, blob: Blob, level: float) -> Arr
     return np.asarray(suv + cover * np.maximum(value - suv, 0), dtype=np.float32)
 
 
-def _camera(rng: np.random.Generator, like: sitk.Image, suv: Array, *, wide: bool) -> Array:
+def _camera(rng: np.random.Generator, like: sitk.Image, suv: Array) -> Array:
     """Blur with the scanner's point spread (5 to 7 mm FWHM) and add count noise that grows with uptake."""
     image = sitk.GetImageFromArray(suv)
     image.CopyInformation(like)
-    fwhm = float(rng.uniform(4.5, 8.0) if wide else rng.uniform(5.0, 7.0))
+    fwhm = float(rng.uniform(5.0, 7.0))
     blurred = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(image, fwhm / 2.355))
     noise = parts.smooth_noise(rng, like, max(fwhm, like.GetSpacing()[0]))
-    level = float(rng.uniform(0.03, 0.16 if wide else 0.09))
+    level = float(rng.uniform(0.03, 0.09))
     return np.asarray(np.maximum(blurred + level * np.sqrt(np.maximum(blurred, 0.02)) * noise, 0), dtype=np.float32)
 
 
