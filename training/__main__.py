@@ -6,12 +6,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from training.commands import calibrate, federate, harvest, query
+from training.commands import calibrate, compare, evaluate, explain, federate, harvest, query
 from training.commands.prepare import prepare
-from training.commands.stats import stats
-from training.commands import evaluate
-from training.commands import compare, explain
 from training.commands.shrink import benchmark, shrink
+from training.commands.stats import stats
 from training.commands.synth import synth
 from training.run import run
 from training.settings import load

@@ -236,6 +236,7 @@ def test_the_shipped_score_of_doubt_is_the_daemons() -> None:
         tumour_logits=(1.0,),
         risks=(0.0,),
         seed=0,
+        embedding=np.zeros(3, np.float32),
     )
     assert case_of(made, CALIBRATION, 2.0).quality.mean_entropy == pytest.approx(
         raw_numbers(raw, CALIBRATION.mask_threshold).entropy_score, abs=1e-6

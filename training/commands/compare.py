@@ -24,7 +24,7 @@ def compare_command(
     against: Annotated[str | None, typer.Option(help="Test all others against this run, not all pairs.")] = None,
     costs: Annotated[Path | None, typer.Option(help="A shrink.json whose rows are called as the runs are.")] = None,
     design: Annotated[Path | None, typer.Option(help="A design file: multitask against single-task models.")] = None,
-    common: Annotated[bool, typer.Option("--common", help="Keep only the studies that all runs have.")] = False,  # noqa: FBT002  # a flag
+    common: Annotated[bool, typer.Option("--common", help="Keep only the studies that all runs have.")] = False,
     seed: Annotated[int, typer.Option(help="Draws the resamples.")] = 1,
 ) -> None:
     """Compare runs or stages on the same studies: paired tests, effects, curves, trade-offs."""

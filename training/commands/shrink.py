@@ -21,7 +21,7 @@ Config = Annotated[Path, typer.Option(help="Settings that the network was traine
 BAD_INPUT = (ValueError, FileNotFoundError, ValidationError)
 
 
-def shrink(  # noqa: PLR0913, PLR0917  # a command's options are its parameters
+def shrink(  # a command's options are its parameters
     run: Annotated[Path, typer.Argument(help="A training run's folder, or a checkpoint.", exists=True)],
     config: Config,
     samples: Annotated[Path, typer.Option(help="Folder with train/ and tune/ samples.", exists=True, file_okay=False)],
@@ -29,7 +29,7 @@ def shrink(  # noqa: PLR0913, PLR0917  # a command's options are its parameters
     ratio: Annotated[float, typer.Option(help="Share of parameters to remove.")] = 0.5,
     steps: Annotated[int, typer.Option(help="Steps of fine-tuning with the unpruned teacher.", min=0)] = 1500,
     head_epochs: Annotated[int, typer.Option(help="Epochs of the heads on whole studies.", min=0)] = 30,
-    study: Annotated[bool, typer.Option("--study", help="Prune by magnitude as well, to compare.")] = False,  # noqa: FBT002
+    study: Annotated[bool, typer.Option("--study", help="Prune by magnitude as well, to compare.")] = False,
 ) -> None:
     """Prune, fine-tune by distillation, export FP32 and INT8; a stopped run goes on where it was."""
     try:
@@ -46,7 +46,7 @@ def shrink(  # noqa: PLR0913, PLR0917  # a command's options are its parameters
     Console().print(f"[green]variants in {out}[/]; `benchmark {out}` measures them")
 
 
-def benchmark(  # noqa: PLR0913, PLR0917  # the same
+def benchmark(  # the same
     folder: Annotated[Path, typer.Argument(help="What `shrink` wrote.", exists=True, file_okay=False)],
     config: Config,
     samples: Annotated[Path | None, typer.Option(help="Samples to judge accuracy by, none of them trained on.")] = None,

@@ -24,12 +24,12 @@ class Kind(StrEnum):
     PETCT = "petct"
 
 
-def synth(  # noqa: PLR0913, PLR0917 - a command's options are its parameters
+def synth(
     kind: Annotated[Kind, typer.Argument(help="Which studies to make.")],
     out: Annotated[Path, typer.Option(help="Gets one .npz a patient and cohort.json.")],
     patients: Annotated[int, typer.Option(help="How many; more later extends the same cohort.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and options give the same patients.")] = 1,
-    shift: Annotated[bool, typer.Option("--shift", help="Draw from the generator that training never sees.")] = False,  # noqa: FBT002
+    shift: Annotated[bool, typer.Option("--shift", help="Draw from the generator that training never sees.")] = False,
     stratum: Annotated[str, typer.Option(help="Make all hard: small, faint, 'near skull', look-alikes ...")] = "",
     contrast: Annotated[str, typer.Option(help="MR only: FLAIR, T2, T1C or T1 alone; empty mixes them.")] = "",
     config: Annotated[
