@@ -241,7 +241,8 @@ def prediction(number: int, *, overlap: int, logit: float, days: float) -> Predi
     truth, probability = np.zeros((1, 4, 4), np.uint8), np.zeros((1, 4, 4), np.float16)
     truth[0, 0], probability[0, 0, :overlap], probability[0, 1, : 4 - overlap] = number % 2, 1, 1
     return Prediction(
-        name=f"{number}", probability=probability, entropy=none, mutual_information=none, cam=none, tumour_logits=np.array([logit, logit]),
+        name=f"{number}", probability=probability, entropy=none, mutual_information=none, cam=none,
+        tumour_logits=np.array([logit, logit]),
         risks=np.array([-days]), truth=truth, source="s", tumour=number % 2, spacing=(1, 1, 1), patient="",
         strata=(), time_days=days, event=1, covariates={}, log_hazard=None,
     )  # fmt: skip
