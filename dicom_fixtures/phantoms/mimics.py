@@ -34,13 +34,16 @@ def white_matter(rng: np.random.Generator, head: Head, *, many: bool) -> Array:
     fluid = fields.signed_distance((head.small_t1 < 42) & inner, head.small)
     white = np.clip((head.small_t1 - 75) / 25, 0, 1) * (head.small_brain > 0.8)
     bright = np.zeros_like(head.small_t1)
-    if rng.random() < 0.6:
+    if many or rng.random() < 0.6:
         halo = np.exp(-np.maximum(fluid, 0) / float(rng.uniform(1.0, 4.0))) * (fluid > -1)
         bright = np.maximum(bright, halo * np.clip((head.small_t1 - 50) / 30, 0, 1) * float(rng.uniform(0.2, 0.9)))
     if rng.random() < (0.9 if many else 0.3):
-        patch = np.clip(fields.noise(rng, head.small, float(rng.uniform(7, 16))) - float(rng.uniform(0.6, 1.6)), 0, 1)
+        floor = float(rng.uniform(0.2, 0.9) if many else rng.uniform(0.6, 1.6))
+        patch = np.clip(fields.noise(rng, head.small, float(rng.uniform(7, 16))) - floor, 0, 1)
         reach = np.exp(-np.maximum(fluid, 0) / float(rng.uniform(5, 14)))
-        bright = np.maximum(bright, np.clip(2.5 * patch, 0, 1) * reach * white * float(rng.uniform(0.4, 1.0)))
+        bright = np.maximum(
+            bright, np.clip(2.5 * patch, 0, 1) * reach * white * float(rng.uniform(0.7 if many else 0.4, 1.0))
+        )
     full = fields.upsample(bright, head.like)
     room = white > 0.8
     for _ in range(int(rng.integers(0, 45 if many else 14)) if room.any() else 0):

@@ -52,7 +52,8 @@ def phantom(settings: Settings, split: str, index: int) -> tuple[Phantom, str]:
     lesions = 0 if rng.random() < settings.data.normal_fraction else int(rng.choice((1, 1, 1, 2, 3)))
     wide = split != "test" and rng.random() < 0.85
     if settings.data.kind == "brain":
-        contrast = "FLAIR" if split == "test" else str(rng.choice(CONTRASTS, p=CONTRAST_WEIGHTS))
+        # Plain outlines are those of FLAIR: only training heads are outlined as their own contrast shows them.
+        contrast = str(rng.choice(CONTRASTS, p=CONTRAST_WEIGHTS)) if wide else "FLAIR"
         return brain(BrainRequest(seed=seed, lesions=lesions, contrasts=(contrast,), randomise=wide)), contrast
     return petct(PetCtRequest(seed=seed, lesions=lesions, randomise=wide)), "FDG"
 
