@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from lifelines import KaplanMeierFitter
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from daemon.domain.finding import RiskClass
 from training.evaluation.canvas import COLOURS, FAINT, bars, diagonal, figure, legend, name
 from training.evaluation.cases import Case
-from training.evaluation.concordance import DAYS_PER_YEAR
+from training.evaluation.concordance import DAYS_PER_YEAR, FollowUp
 from training.evaluation.subject import Calibrated
 from training.evaluation.survival import follow_up_of
 from training.evaluation.values import Part
@@ -18,34 +19,42 @@ _SHADES = {RiskClass.LOW: COLOURS[2], RiskClass.MODERATE: COLOURS[4], RiskClass.
 
 
 def kaplan_meier(part: Part, cases: Sequence[Case], _: Calibrated) -> Figure | None:
-    """Return survival curves by risk class with the numbers at risk."""
+    """Return survival curves by risk class with the numbers at risk below the years."""
     followed = [c for c in cases if c.followed]
     if not followed:
         return None
     made, (axis,) = figure(size=(7.4, 4.6))
     longest = follow_up_of(followed).time.max() / DAYS_PER_YEAR
-    ticks = np.arange(0, np.ceil(longest) + 1)
-    table = []
+    ticks = np.arange(0, np.floor(longest) + 1)
+    names, columns = ["years", "at risk:"], [[f"{t:.0f}", ""] for t in ticks]
     for risk, colour in _SHADES.items():
         members = [c for c in followed if c.findings.risk_class is risk]
         if not members:
             continue
         times = follow_up_of(members)
-        fitted = KaplanMeierFitter().fit(times.time / DAYS_PER_YEAR, times.died)
-        curve, band = fitted.survival_function_, fitted.confidence_interval_
-        axis.step(curve.index, curve.iloc[:, 0], where="post", color=colour, linewidth=2, label=f"{risk} risk")
-        axis.fill_between(band.index, band.iloc[:, 0], band.iloc[:, 1], step="post", color=colour, alpha=0.15)
-        table.append(f"{risk:>9} " + " ".join(f"{int((times.time / DAYS_PER_YEAR >= t).sum()):>4}" for t in ticks))
+        _curve(axis, FollowUp(time=times.time / DAYS_PER_YEAR, died=times.died), colour, f"{risk} risk")
+        names.append(str(risk))
+        for column, t in zip(columns, ticks, strict=True):
+            column.append(str(int((times.time / DAYS_PER_YEAR >= t).sum())))
     p = part.survival.log_rank_p.value
     title = "Survival by risk class" + ("" if p is None else f" (log-rank p {'< .001' if p < 0.001 else f'= {p:.3f}'})")
     axis.set_ylim(0, 1.03)
     axis.set_xlim(0, longest)
-    axis.set_xticks(ticks[ticks <= longest])
+    name(axis, title, "", "share alive")
+    axis.set_xticks(ticks, ["\n".join(column) for column in columns])
+    # As far below the axis as tick labels are, so that the rows line up.
+    axis.annotate(
+        "\n".join(names), (0, 0), (-14, -7), "axes fraction", "offset points", ha="right", va="top", fontsize=9
+    )
     legend(axis)
-    head = " ".join(f"{t:>4.0f}" for t in ticks)
-    name(axis, title, "years", "share alive")
-    made.supxlabel(f"at risk   {head}\n" + "\n".join(table), fontsize=8.5, family="monospace", ha="center")
     return made
+
+
+def _curve(axis: Axes, follow_up: FollowUp, colour: str, label: str) -> None:
+    fitted = KaplanMeierFitter().fit(follow_up.time, follow_up.died)
+    curve, band = fitted.survival_function_, fitted.confidence_interval_
+    axis.step(curve.index, curve.iloc[:, 0], where="post", color=colour, linewidth=2, label=label)
+    axis.fill_between(band.index, band.iloc[:, 0], band.iloc[:, 1], step="post", color=colour, alpha=0.15)
 
 
 def survival_calibration(part: Part, _: Sequence[Case], __: Calibrated) -> Figure | None:
