@@ -51,6 +51,9 @@ def _expected(context: ResultContext) -> Iterator[tuple[Place, float]]:
         yield from _spread(everything, codes.survival(years), alive)
     yield _at(everything, codes.UNCERTAINTY_SCORE), found.uncertainty.score
     yield _at(everything, codes.LESION_COUNT), len(found.lesions)
+    if found.volume_ml:
+        yield _at(everything, codes.volume_bound("lower", found.volume_ml.coverage)), found.volume_ml.low
+        yield _at(everything, codes.volume_bound("upper", found.volume_ml.coverage)), found.volume_ml.high
     if len(found.lesions) == 1:
         yield from _lesion(everything, found.lesions[0])
     elif found.lesions:
