@@ -45,10 +45,10 @@ def suv_factors(headers: Sequence[Dataset]) -> NDArray[np.float64]:
 
 
 def in_units(role: str, source: SourceSeries) -> Volume:
-    """Return the volume in the units that recipes expect of the role: SUVbw for PET, else what the scanner stores.
+    """Return the volume in the units that a recipe expects of its `role`: SUVbw for PET.
 
     Raises:
-        UnprocessableError: a PET has no way to SUV.
+        UnprocessableError: as `suv_factors` says.
     """
     if role != "PET":
         return source.volume

@@ -116,6 +116,7 @@ def another_patient(dataset: Dataset) -> None:
 
 SPOILS: dict[str, tuple[OutputKind, Callable[[Dataset], None], str]] = {
     "first volume": (SR, another_value(codes.VOLUME, 0), "118565006"),
+    "volume bound": (SR, another_value(codes.volume_bound("upper", 0.9), 0), "VOLUME-UPPER-90"),
     "last volume": (SR, another_value(codes.VOLUME, -1), "118565006"),
     "volumes of two lesions": (SR, swap_volumes, "118565006"),
     "probability": (SR, another_value(codes.PROBABILITY_OF_CANCER, 0), "111047"),
