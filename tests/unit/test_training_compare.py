@@ -190,7 +190,7 @@ def test_only_what_the_data_tell_is_compared(tmp_path: Path) -> None:
 def test_runs_of_other_studies_or_truths_are_refused(runs: dict[str, Path], tmp_path: Path) -> None:
     """The odd studies are named; `common` leaves them out; a study whose truth changed is no pair."""
     keep(Told(name="extra"), runs["good"])
-    with pytest.raises(ValueError, match="extra; predict them or give --common"):
+    with pytest.raises(ValueError, match="good has extra; predict the missing ones or give --common"):
         read(runs, {})
     assert len(read(runs, {}, common=True).studies) == COUNT
     (runs["good"] / "extra.npz").unlink()

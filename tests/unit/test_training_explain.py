@@ -86,6 +86,7 @@ def test_pointing_and_energy_are_worked_by_hand() -> None:
     assert (measured.slices, measured.pointing, measured.near) == (2, 0.5, 1)
     low, high = measured.energy_interval
     assert low <= measured.energy <= high
+    assert summarise({"map": [found]}, seed=1)["map"].energy_interval == (0, 1)
     with pytest.raises(ValueError, match="cannot be scored"):
         score(even, ~even.astype(bool), (1.0, 1.0))
 

@@ -95,12 +95,12 @@ def read(folders: Mapping[str, Path], points: Mapping[str, Point], *, common: bo
 def _demand_equal(cases: Mapping[str, Mapping[str, Case]], shared: set[str]) -> None:
     odd = {name: sorted(set(found) - shared) for name, found in cases.items()}
     told = [
-        f"{name} alone or not all have {', '.join(extra[:5])}{f' and {len(extra) - 5} more' if len(extra) > 5 else ''}"
+        f"{name} has {', '.join(extra[:5])}{f' and {len(extra) - 5} more' if len(extra) > 5 else ''}"
         for name, extra in odd.items()
         if extra
     ]
     if told:
-        raise ValueError(f"the runs are not of the same studies: {'; '.join(told)}; predict them or give --common")
+        raise ValueError(f"not every run has every study: {'; '.join(told)}; predict the missing ones or give --common")
 
 
 def _demand_same_truth(

@@ -201,7 +201,7 @@ def _page(run: _Run, document: Mapping[str, Any], panels: Sequence[Path]) -> Pat
     ]  # fmt: skip
     stems = [label.replace(" ", "-") for label in document["cases"]]
     sections = [
-        Section(heading="Right and wrong", pictures=panels, note="Drawn by seed, as many of each kind as there are."),
+        Section(heading="Right and wrong", pictures=panels, note=f"Up to {run.request.each} of each kind."),
         Section(heading="How well each map explains", columns=columns, rows=rows, note=_MAPS_NOTE,
                 pictures=[out / "measures.png"] if rows else []),
         Section(heading="Uncertainty, a picture a study",

@@ -90,6 +90,9 @@ def _summary(scores: Sequence[Score], seed: int) -> Measure:
 
 
 def _interval(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """Return the mean's interval; one slice tells of no other, so that it may be any share."""
+    if values.size == 1:
+        return 0.0, 1.0
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
     rng = np.random.Generator(np.random.Philox(seed))
