@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from training.commands import learning
 from training.run import run
 from training.settings import load
 
@@ -28,5 +29,11 @@ def run_command(
     console.print((folder / "card.md").read_text(encoding="utf-8"))
     console.print(f"[green]sealed {folder}")
 
+
+app.command("train")(learning.train_command)
+app.command("kfold")(learning.kfold_command)
+app.command("search")(learning.search_command)
+app.command("monitor")(learning.monitor_command)
+app.command("parts")(learning.parts_command)
 
 app()

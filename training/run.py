@@ -11,13 +11,14 @@ from rich.console import Console
 
 from daemon.imaging.steps import neighbour_stack
 from training.calibrate import Case, Scores, fit, read_cases, score
+from training.curriculum.stages import train
+from training.curriculum.store import Cohort
 from training.data import real_brain, real_petct
 from training.data.sample import Sample
 from training.data.synthetic import cache
 from training.export import export
 from training.seal import Contents, seal, unsealed
 from training.settings import Settings
-from training.train import train
 
 HELD_OUT = {
     "petct": "held-out real PET/CT, cropped round the tumour",
@@ -41,7 +42,7 @@ class Splits:
 def run(settings: Settings, models: Path) -> Path:
     """Make samples, train, export, calibrate, measure and seal; return the bundle's folder."""
     splits = gather(settings)
-    net = train(settings, [*splits.train, *splits.real * REAL_WEIGHT])
+    net = train(settings, Cohort(train=[*splits.train, *splits.real * REAL_WEIGHT], tune=splits.tune), settings.build)
     exported = export(net, _calibration_stacks(settings, splits.train), settings.build)
     model = unsealed(settings, exported.shipped, settings.build / "unsealed")
     spacing = settings.recipe.spacing
