@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from training.commands import calibrate, compare, evaluate, explain, federate, harvest, query
+from training.commands import calibrate, compare, evaluate, explain, federate, harvest, learning, query
 from training.commands.prepare import prepare
 from training.commands.shrink import benchmark, shrink
 from training.commands.stats import stats
@@ -47,5 +47,10 @@ app.command("explain")(explain.explain_command)
 app.command("shrink")(shrink)
 app.command("benchmark")(benchmark)
 app.command("synth")(synth)
+app.command("train")(learning.train_command)
+app.command("kfold")(learning.kfold_command)
+app.command("search")(learning.search_command)
+app.command("monitor")(learning.monitor_command)
+app.command("parts")(learning.parts_command)
 
 app()

@@ -14,6 +14,8 @@ from daemon.imaging.steps import neighbour_stack
 from training.calibration.figures import score
 from training.calibration.fit import Fitted, fit
 from training.calibration.store import save
+from training.curriculum.stages import train
+from training.curriculum.store import Cohort
 from training.data.readers import Request, find
 from training.data.readers.study import read
 from training.data.sample import Sample
@@ -23,7 +25,6 @@ from training.predictions import predict
 from training.provenance import origins, provenance
 from training.seal import Contents, manifest, seal, unsealed
 from training.settings import Settings
-from training.train import train
 
 HELD_OUT = {
     "petct": "held-out real PET/CT, cropped round the tumour",
@@ -47,7 +48,7 @@ class Splits:
 def run(settings: Settings, models: Path) -> Path:
     """Make samples, train, export, calibrate, measure and seal; return the bundle's folder."""
     splits = gather(settings)
-    net = train(settings, [*splits.train, *splits.real * REAL_WEIGHT])
+    net = train(settings, Cohort(train=[*splits.train, *splits.real * REAL_WEIGHT], tune=splits.tune), settings.build)
     exported = export(net, calibration_stacks(splits.train, settings.recipe, settings.seed + 5), settings.build)
     fitted = _calibrated(settings, exported, splits)
     sets = {"unseen synthetic studies": splits.test}

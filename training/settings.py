@@ -2,9 +2,19 @@
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+import tomli_w
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from daemon.domain.model_bundle import Channel, Eligibility, Recipe, Target
 
@@ -27,25 +37,138 @@ class DataSettings(_Frozen):
     censor_days: float = 2200
 
 
-class NetworkSettings(_Frozen):
-    """Size and regularisation of the network."""
+class MixingSettings(_Frozen):
+    """How the sources of the samples are drawn.
 
-    widths: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256)
-    dropout: float = 0.1
-    survival_width: int = 32
+    `mixed` draws every sample alike, times its source's weight; `alternating` takes one source a batch, in turn;
+    `single` takes only the source `only`. Weights of 0 leave a source out.
+    """
+
+    mode: Literal["mixed", "alternating", "single"] = "mixed"
+    weights: dict[str, NonNegativeFloat] = {}
+    only: str = ""
+    tumour_share: float = Field(0.6, ge=0, le=1)
+
+
+class AugmentSettings(_Frozen):
+    """Chance of each change of a crop; `strength` scales all of them (0: none)."""
+
+    strength: float = Field(1.0, ge=0)
+    elastic: float = 0.25
+    gamma: float = 0.3
+    bias_field: float = 0.3
+    noise: float = 0.2
+    blur: float = 0.15
+    low_resolution: float = 0.1
+    anisotropy: float = 0.1
+
+
+class NetworkSettings(_Frozen):
+    """Size, regularisation and tasks of the network.
+
+    One width a level, so their number is the depth. `spatial_dims` 2 reads slices (2-D with one neighbour, 2.5-D with
+    more), 3 reads volumes.
+    """
+
+    widths: tuple[PositiveInt, ...] = Field((16, 32, 64, 128, 256), min_length=2, max_length=6)
+    spatial_dims: Literal[2, 3] = 2
+    encoder_convolutions: PositiveInt = 2
+    decoder_convolutions: PositiveInt = 1
+    attention: bool = False
+    dropout: float = Field(0.1, ge=0, lt=1)
+    survival_width: PositiveInt = 32
+    do_seg: bool = True
+    do_cls: bool = True
+    do_surv: bool = True
+
+    @property
+    def multiple(self) -> int:
+        """Return what each in-plane size (3-D: each size) must be a multiple of."""
+        return int(2 ** (len(self.widths) - 1))
+
+    @property
+    def needs_map(self) -> bool:
+        """Return whether a task needs the activation map: survival looks where it is high."""
+        return self.do_cls or self.do_surv
+
+    @model_validator(mode="after")
+    def _some_task(self) -> Self:
+        if not (self.do_seg or self.do_cls or self.do_surv):
+            raise ValueError("no task is on; set at least one of do_seg, do_cls and do_surv to true")
+        return self
+
+
+class RateSettings(_Frozen):
+    """Learning rates of the parts in joint fine-tuning, as shares of `learning_rate`."""
+
+    encoder: NonNegativeFloat = 0.1
+    decoder: NonNegativeFloat = 0.3
+    heads: NonNegativeFloat = 1.0
+
+
+class TaskWeights(_Frozen):
+    """What each loss counts in the sum."""
+
+    seg: NonNegativeFloat = 1.0
+    cells: NonNegativeFloat = 0.5
+    tumour: NonNegativeFloat = 0.5
+    survival: NonNegativeFloat = 0.2
 
 
 class StageSettings(_Frozen):
-    """Steps and rates of the stages."""
+    """Steps and rates of the stages.
 
-    crop: int = 128
-    batch: int = 16
-    warmup_steps: int = 3000
-    joint_steps: int = 1500
-    head_epochs: int = 60
-    learning_rate: float = 1e-3
-    ema: float = 0.998
-    clip: float = 1.0
+    `studies` whole studies join each joint step, `live_slices` slices of each through the living encoder.
+    `validate_every` steps the tuning set is read at `tune_slices` slices a study; after `patience` readings without a
+    better one the stage stops. 0 switches either off.
+    """
+
+    crop: PositiveInt = 128
+    crop_slices: PositiveInt = 32
+    batch: PositiveInt = 16
+    warmup_steps: NonNegativeInt = 3000
+    joint_steps: NonNegativeInt = 1500
+    head_epochs: NonNegativeInt = 60
+    settle_epochs: NonNegativeInt = 20
+    studies: NonNegativeInt = 2
+    live_slices: PositiveInt = 4
+    learning_rate: PositiveFloat = 1e-3
+    head_learning_rate: PositiveFloat = 2e-3
+    weight_decay: NonNegativeFloat = 1e-4
+    rates: RateSettings = RateSettings()
+    weights: TaskWeights = TaskWeights()
+    ema: float = Field(0.998, ge=0, lt=1)
+    clip: PositiveFloat = 1.0
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
+    workers: NonNegativeInt = 1
+    log_every: PositiveInt = 10
+    save_every: PositiveInt = 100
+    validate_every: NonNegativeInt = 400
+    tune_slices: PositiveInt = 12
+    patience: NonNegativeInt = 6
+
+
+class Span(_Frozen):
+    """A hyper-parameter's range, or its choices."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    whole: bool = False
+    choices: tuple[bool | int | float | str, ...] = ()
+
+    @model_validator(mode="after")
+    def _range_or_choices(self) -> Self:
+        if (self.low is None or self.high is None) != bool(self.choices):
+            raise ValueError("a search span has either low and high, or choices")
+        return self
+
+
+class SearchSettings(_Frozen):
+    """Which settings a search varies, named by their dotted path, such as `stages.learning_rate`."""
+
+    trials: PositiveInt = 20
+    space: dict[str, Span] = {}
 
 
 class BundleSettings(_Frozen):
@@ -96,8 +219,11 @@ class Settings(_Frozen):
     seed: int
     threads: int = 2
     data: DataSettings
+    mixing: MixingSettings = MixingSettings()
+    augment: AugmentSettings = AugmentSettings()
     network: NetworkSettings = NetworkSettings()
     stages: StageSettings = StageSettings()
+    search: SearchSettings = SearchSettings()
     bundle: BundleSettings
     recipe: Recipe
     eligibility: Eligibility
@@ -110,6 +236,45 @@ class Settings(_Frozen):
         """Return where the run keeps its cache, checkpoints and logs."""
         return Path("build") / f"{self.bundle.name}-{self.bundle.version}"
 
+    @property
+    def inputs(self) -> int:
+        """Return the network's input channels."""
+        return len(self.recipe.channels) * self.recipe.neighbours
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        multiple, stages = self.network.multiple, self.stages
+        volumes = self.network.spatial_dims == 3
+        if volumes and self.recipe.neighbours != 1:
+            raise ValueError("a 3-D network sees neighbours by itself; set recipe.neighbours = 1")
+        if stages.crop % multiple or (volumes and stages.crop_slices % multiple):
+            raise ValueError(f"crops must be multiples of {multiple} with {len(self.network.widths)} levels")
+        if self.recipe.multiple % multiple:
+            raise ValueError(f"recipe.multiple must be a multiple of {multiple} with {len(self.network.widths)} levels")
+        return self
+
+    def save(self, path: Path) -> None:
+        """Write the settings as TOML, so that a run tells what it was."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(tomli_w.dumps(self.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+
+    def changed(self, changes: dict[str, Any]) -> "Settings":
+        """Return the settings with values at dotted paths replaced and everything checked anew.
+
+        Raises:
+            ValueError: a path names no setting, or a value is not allowed there.
+        """
+        document = self.model_dump()
+        for path, value in changes.items():
+            *tables, key = path.split(".")
+            table = document
+            for name in tables:
+                table = table.get(name, {})
+            if key not in table:
+                raise ValueError(f"{path} is no setting; write it as in the settings file, such as network.dropout")
+            table[key] = value
+        return Settings.model_validate(document)
+
 
 def load(path: Path) -> Settings:
     """Return the settings in `path`.
@@ -121,13 +286,16 @@ def load(path: Path) -> Settings:
 
 
 __all__ = [
+    "AugmentSettings",
     "BundleSettings",
     "CalibrationSettings",
     "Channel",
     "DataSettings",
+    "MixingSettings",
     "NetworkSettings",
     "Origin",
     "Settings",
+    "Span",
     "StageSettings",
     "load",
 ]

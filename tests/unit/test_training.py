@@ -11,8 +11,8 @@ from lifelines import CoxPHFitter
 from lifelines.utils import concordance_index
 
 from training import losses
-from training.batches import Crops
 from training.calibration.figures import auc
+from training.curriculum.crops import Crops
 from training.data.sample import Sample
 from training.data.synthetic import follow_up
 from training.network import channel_mask
@@ -122,10 +122,8 @@ def test_samples_survive_the_cache(tmp_path: Path) -> None:
 
 def test_equal_seeds_draw_equal_batches(tmp_path: Path) -> None:
     """Crops are a function of their seed, of the asked size, and image and mask move together."""
-    settings = load(CONFIG)
-    draws = [
-        next(iter(Crops([sample(tmp_path)], settings.recipe, crop=32, seed=seed).batches(1, 4))) for seed in (1, 1, 2)
-    ]
+    settings = load(CONFIG).changed({"stages.crop": 32, "stages.batch": 4})
+    draws = [Crops([sample(tmp_path)], settings, (seed,))[0] for seed in (1, 1, 2)]
     assert torch.equal(draws[0].image, draws[1].image)
     assert not torch.equal(draws[0].image, draws[2].image)
     assert draws[0].image.shape == (4, 5, 32, 32)

@@ -1,0 +1,90 @@
+"""Samples on disk as memory maps: unpacked once, then read crop by crop by every process at no cost in memory."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from rich.progress import track
+
+from training.data.sample import Sample
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cohort:
+    """Samples to learn from, and those that tell when to stop."""
+
+    train: Sequence[Sample]
+    tune: Sequence[Sample]
+
+    def __post_init__(self) -> None:
+        shared = {patient_of(s) for s in self.train} & {patient_of(s) for s in self.tune}
+        if shared:
+            raise ValueError(f"patients {sorted(shared)[:5]} are in train and in tune; split by patient")
+
+
+def patient_of(sample: Sample) -> str:
+    """Return whose sample it is; one without a patient is its own."""
+    return sample.patient or sample.name
+
+
+def open_cohort(samples: Path, cache: Path) -> Cohort:
+    """Return the samples of `samples`/train and `samples`/tune as memory maps kept in `cache`.
+
+    Raises:
+        FileNotFoundError: a split is missing or empty.
+        ValueError: a file is no sample, or a patient is in both splits.
+    """
+    return Cohort(train=open_samples(samples / "train", cache), tune=open_samples(samples / "tune", cache))
+
+
+def open_samples(folder: Path, cache: Path) -> list[Sample]:
+    """Return every sample of a folder, its arrays memory-mapped.
+
+    Raises:
+        FileNotFoundError: the folder holds no samples.
+        ValueError: a file is no sample.
+    """
+    paths = sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".part.npz"))
+    if not paths:
+        raise FileNotFoundError(f"no samples (*.npz) in {folder}; make them with prepare or synth")
+    missing = [p for p in paths if not _unpacked(p, cache).is_dir()]
+    for path in track(missing, description=f"unpack {folder.name}", disable=not missing):
+        _unpack(path, _unpacked(path, cache))
+    return [_open(path, _unpacked(path, cache)) for path in paths]
+
+
+def _unpacked(path: Path, cache: Path) -> Path:
+    """Return where a sample is unpacked; a changed file gets another place."""
+    state = path.stat()
+    return cache / f"{path.stem}-{state.st_size:x}-{state.st_mtime_ns:x}"
+
+
+def _unpack(path: Path, target: Path) -> None:
+    try:
+        sample = Sample.load(path)
+    except (BadZipFile, KeyError, OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} is no sample ({error}); make it anew with prepare or synth") from error
+    partial = target.with_name(f"{target.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    np.save(partial / "image.npy", sample.image)
+    if sample.mask is not None:
+        np.save(partial / "mask.npy", sample.mask)
+    (partial / "facts.json").write_text(json.dumps(sample.facts()), encoding="utf-8")
+    partial.rename(target)
+
+
+def _open(path: Path, target: Path) -> Sample:
+    facts = json.loads((target / "facts.json").read_text(encoding="utf-8"))
+    facts |= {"spacing": tuple(facts["spacing"]), "strata": tuple(facts["strata"])}
+    mask = target / "mask.npy"
+    return Sample(
+        name=path.stem,
+        image=np.load(target / "image.npy", mmap_mode="r"),
+        mask=np.load(mask, mmap_mode="r") if mask.exists() else None,
+        **facts,
+    )
