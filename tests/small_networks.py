@@ -8,19 +8,20 @@ from numpy.typing import NDArray
 
 from training.data.sample import Sample
 from training.network import MultitaskNet
-from training.settings import NetworkSettings, Settings, load
+from training.settings import AugmentSettings, NetworkSettings, Settings, load
 
 CONFIG = Path(__file__).parents[1] / "training" / "configs" / "brain-mri.toml"
 CHANNELS = 5
 
 
 def small_settings(width: int = 32) -> Settings:
-    """Return brain-mri's settings with a network of equal widths and small crops."""
+    """Return brain-mri's settings with a network of equal widths and small crops, as they are."""
     settings = load(CONFIG)
     network = NetworkSettings(widths=(width,) * 5, survival_width=width)
     stages = settings.stages.model_copy(update={"crop": 32, "batch": 4})
     bundle = settings.bundle.model_copy(update={"passes": 2})
-    return settings.model_copy(update={"network": network, "stages": stages, "bundle": bundle, "threads": 1})
+    changes = {"network": network, "stages": stages, "bundle": bundle, "threads": 1}
+    return settings.model_copy(update={**changes, "augment": AugmentSettings(strength=0)})
 
 
 def small_network(settings: Settings, seed: int = 1) -> MultitaskNet:

@@ -1,7 +1,7 @@
 """Fine-tunes a shrunk network on its unpruned teacher's answers and the truth (Hinton et al. 2015).
 
-A run that was stopped goes on from its last chunk of steps and ends at the same weights as one that was not: each
-chunk draws its crops and dropout masks from the seed and its own number.
+A run that was stopped goes on from its last chunk of steps and ends at the same weights as one that was not: crops and
+dropout masks are drawn from the seed and the step or chunk.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from torch.nn import functional
 from daemon.domain.model_bundle import Recipe
 from daemon.imaging.steps import neighbour_stack
 from training import losses
-from training.batches import Batch, Crops
+from training.curriculum.crops import Batch, Crops
 from training.data.sample import Sample
 from training.network import MultitaskNet, channel_mask, channels_last
 from training.settings import Settings
@@ -26,6 +26,8 @@ STUDIES_PER_STEP = 4
 SLICES = 16
 # Tumour logit and risk are unbounded; their distance counts this much beside the voxel losses.
 NUMBERS_WEIGHT = 0.1
+# Sets the crops of distillation apart from those of the training's stages.
+_STAGE = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,17 +82,17 @@ def distil(pair: Pair, samples: Sequence[Sample], settings: Settings, tuning: Tu
 
 
 def _fit_crops(pair: Pair, samples: Sequence[Sample], settings: Settings, tuning: Tuning, state: Path) -> None:
-    run, stages = _Run(pair.student, settings.stages.clip, tuning, state), settings.stages
+    run = _Run(pair.student, settings.stages.clip, tuning, state)
+    crops = Crops(samples, settings, (settings.seed, _STAGE))
     done = run.resume()
     pair.student.train()
     with Progress() as progress:
         task = progress.add_task("distil", total=tuning.steps, completed=done)
         while done < tuning.steps:
             chunk = min(tuning.save_every, tuning.steps - done)
-            crops = Crops(samples, settings.recipe, crop=stages.crop, seed=settings.seed + done)
             generator = torch.Generator().manual_seed(settings.seed + done)
-            for batch in crops.batches(chunk, stages.batch):
-                run.step(_loss(pair, batch, generator, bf16=tuning.bf16))
+            for step in range(done, done + chunk):
+                run.step(_loss(pair, crops[step], generator, bf16=tuning.bf16))
                 progress.advance(task)
             done += chunk
             run.keep(done)
