@@ -47,8 +47,9 @@ def make(name: str, seed: int, *, ill: bool, **facts: Any) -> Sample:  # noqa: A
         "time_days": float(100 - mask.sum() / 20 + rng.normal()),
         "event": int(rng.random() < 0.7),
         "source": "a",
+        "patient": name,
     }
-    return Sample(name=name, image=image, spacing=(3.0, 1.0, 1.0), patient=name, **{**known, **facts})
+    return Sample(name=name, image=image, spacing=(3.0, 1.0, 1.0), **{**known, **facts})
 
 
 def write(folder: Path, train: int = 18, tune: int = 8) -> Path:

@@ -53,4 +53,5 @@ app.command("search")(learning.search_command)
 app.command("monitor")(learning.monitor_command)
 app.command("parts")(learning.parts_command)
 
-app()
+if __name__ == "__main__":
+    app()

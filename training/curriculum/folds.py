@@ -47,15 +47,12 @@ def folds(samples: Sequence[Sample], count: int, seed: int) -> Iterator[Fold]:
 
 def _split(samples: Sequence[Sample], count: int, seed: int) -> Iterator[tuple[list[int], list[int]]]:
     kinds = [f"{s.source} {s.tumour}" for s in samples]
-    # A kind rarer than the folds cannot be spread over them; it joins the others of its label.
-    strata = [k if kinds.count(k) >= count else f"other {s.tumour}" for k, s in zip(kinds, samples, strict=True)]
-    strata = [k if strata.count(k) >= count else "rare" for k in strata]
-    numbers = np.unique(strata, return_inverse=True)[1]
-    if np.bincount(numbers).max() < count:
-        numbers = np.zeros(len(samples), dtype=int)
+    # A kind rarer than the folds cannot be spread over them; it joins the commonest.
+    commonest = max(kinds, key=kinds.count)
+    strata = [kind if kinds.count(kind) >= count else commonest for kind in kinds]
     groups = [patient_of(s) for s in samples]
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed % 2**32)
-    for learn, held in splitter.split(np.zeros(len(samples)), numbers, groups):
+    for learn, held in splitter.split(np.zeros(len(samples)), strata, groups):
         yield learn.tolist(), held.tolist()
 
 

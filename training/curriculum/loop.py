@@ -162,8 +162,16 @@ def fit(run: Run, net: MultitaskNet, plan: Plan) -> None:
             if state.step % run.settings.stages.save_every == 0:
                 _on_first(run, lambda: state.save(partial))
     net.load_state_dict(state.best_weights or state.averaged.state_dict())
+    _agree(run.fabric, net)
     _on_first(run, lambda: keep(net.state_dict(), done))
     _on_first(run, lambda: partial.unlink(missing_ok=True))
+
+
+def _agree(fabric: Fabric, net: MultitaskNet) -> None:
+    """Give every process the first one's BatchNorm statistics, which each has taken from its own batches."""
+    if fabric.world_size > 1:
+        for buffer in net.buffers():
+            buffer.copy_(fabric.broadcast(buffer))
 
 
 def _due(plan: Plan, step: int) -> bool:

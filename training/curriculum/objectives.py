@@ -43,7 +43,9 @@ class Outline(nn.Module):
         maps = net.encoder(batch.image)
         terms: Terms = {}
         if net.settings.do_seg:
-            logits = net.decoder(maps, net.decoder_masks(n, rate)).float()
+            # Masks of the maps' own precision: 32 bit ones would turn the whole decoder's input to 32 bit and back.
+            masks = [m.to(level.dtype) for m, level in zip(net.decoder_masks(n, rate), maps, strict=True)]
+            logits = net.decoder(maps, masks).float()
             terms["seg"] = losses.dice_bce(logits, batch.mask)
             if progress >= self._late:
                 terms["seg"] = terms["seg"] + losses.focal_tversky(logits, batch.mask)

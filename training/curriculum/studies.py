@@ -79,8 +79,9 @@ def embed(fabric: Fabric, net: MultitaskNet, samples: Sequence[Sample], settings
         for other in {*cache.iterdir()} - {folder}:
             shutil.rmtree(other)
     net.eval()
-    missing = [s for s in samples if not (folder / f"{s.name}.npy").exists()]
-    mine = missing[fabric.global_rank :: fabric.world_size]
+    # Shared out before looking: what is missing changes while the other processes work.
+    shared = samples[fabric.global_rank :: fabric.world_size]
+    mine = [s for s in shared if not (folder / f"{s.name}.npy").exists()]
     for sample in track(mine, description="embed", disable=not mine or not fabric.is_global_zero):
         maps = []
         for stack, _ in inputs(sample, settings):

@@ -1,6 +1,7 @@
 """Reads the tuning set: Dice, AUC and concordance that tell when to stop."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -78,7 +79,9 @@ def figures(reading: Reading, truths: Sequence[Sample] | Sequence[Study], settin
     if tasks.do_cls and len(np.unique(labels[known])) > 1:
         auc = float(roc_auc_score(labels[known], reading.logit[known]))
     if tasks.do_surv and event[followed].any() and followed.sum() > 1:
-        c_index = float(concordance_index(days[followed], -reading.risk[followed], event[followed]))
+        # Without two studies whose order is known, lifelines divides by none.
+        with suppress(ZeroDivisionError):
+            c_index = float(concordance_index(days[followed], -reading.risk[followed], event[followed]))
     return Tuning(dice=_mean(reading.dice) if tasks.do_seg else np.nan, auc=auc, c_index=c_index)
 
 
