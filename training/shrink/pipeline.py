@@ -31,7 +31,7 @@ VARIANTS = (ORIGINAL, PRUNED, MAGNITUDE)
 PRECISIONS = ("fp32", "int8")
 GRAPHS = ("encoder", "decoder", "heads")
 # Checkpoints of a run, the best to shrink first.
-STAGES = ("heads", "joint", "warmup")
+STAGES = ("settle", "joint", "heads", "warmup")
 
 
 @dataclass(frozen=True, kw_only=True)

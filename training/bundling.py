@@ -1,0 +1,122 @@
+"""From a trained run to a bundle, step by step: export, predict, calibrate, measure, seal.
+
+A run's folder holds `stages/`, `fp32/`, `int8/`, `calibration.toml` and `predictions/<set>/`.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.domain.model_bundle import Calibration
+from daemon.imaging.steps import neighbour_stack
+from training.calibration.figures import score
+from training.calibration.fit import NEUTRAL, Fitted, fit
+from training.calibration.store import load as load_calibration
+from training.calibration.store import save
+from training.data.sample import Sample
+from training.export import Exported, calibration_stacks, export
+from training.network import MultitaskNet
+from training.predictions import predict
+from training.provenance import origins, provenance
+from training.seal import Contents, seal, unsealed
+from training.settings import Settings
+from training.shrink import structure
+from training.shrink.pipeline import GRAPHS, checkpoint
+
+CALIBRATION = "calibration.toml"
+
+
+def trained(settings: Settings, run: Path) -> MultitaskNet:
+    """Return the network of a run's last stage.
+
+    Raises:
+        FileNotFoundError: `run` holds no stage.
+        ValueError: its weights are of another network than the settings'.
+    """
+    return structure.read(checkpoint(run), settings.inputs, settings.network)
+
+
+def export_run(settings: Settings, net: MultitaskNet, samples: Sequence[Sample], run: Path) -> Exported:
+    """Write FP32 and INT8 graphs below `run`; `samples` show activations their range."""
+    return export(net, calibration_stacks(samples, settings.recipe, settings.seed + 5), run)
+
+
+def graphs(run: Path) -> Exported:
+    """Return the graphs that `export_run` wrote.
+
+    Raises:
+        FileNotFoundError: they are not there.
+    """
+    found = {kind: {name: run / kind / f"{name}.onnx" for name in GRAPHS} for kind in ("fp32", "int8")}
+    missing = [path for paths in found.values() for path in paths.values() if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(f"{missing[0]} is missing; run `export` on {run} first")
+    return Exported(fp32=found["fp32"], shipped=found["int8"])
+
+
+def predict_set(
+    settings: Settings,
+    exported: Mapping[str, Path],
+    samples: Sequence[Sample],
+    out: Path,
+    calibration: Calibration = NEUTRAL,
+) -> Path:
+    """Read `samples` with graphs that are not sealed yet; predictions that lie in `out` are replaced."""
+    shutil.rmtree(out, ignore_errors=True)
+    scratch = out.with_name(f".{out.name}.graphs")
+    try:
+        predict(unsealed(settings, exported, scratch, calibration), samples, out, f"predict {out.name}")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return out
+
+
+def calibrate_run(settings: Settings, exported: Exported, tune: Sequence[Sample], run: Path) -> Fitted:
+    """Fit the calibration on what the quantised graphs say of the tuning studies, and keep it in the run."""
+    folder = predict_set(settings, exported.shipped, tune, run / "predictions" / "tune")
+    fitted = fit(folder, settings.calibration, settings.bundle.min_lesion_ml)
+    save(fitted, run / CALIBRATION)
+    return fitted
+
+
+def seal_run(
+    settings: Settings, run: Path, used: Mapping[str, Sequence[Sample]], measured: Mapping[str, Path], models: Path
+) -> Path:
+    """Seal a calibrated run into `models` and return the bundle's folder.
+
+    Args:
+        settings: the run's.
+        run: holds graphs and calibration.
+        used: samples by use, `calibration` among them.
+        measured: predictions by the calibrated graphs, by the words that the card says of them.
+        models: gets `<name>/<version>`.
+
+    Raises:
+        FileNotFoundError: graphs or calibration are not in the run.
+        ValueError: no calibration sample has an outlined tumour, or a source has no licence on record.
+    """
+    fitted = load_calibration(run / CALIBRATION)
+    contents = Contents(
+        exported=graphs(run),
+        fitted=fitted,
+        scores={words: score(folder, fitted.calibration) for words, folder in measured.items()},
+        example=_example(settings, used["calibration"]),
+        used=provenance(used, origins(settings.sources)),
+    )
+    return seal(settings, contents, models)
+
+
+def _example(settings: Settings, samples: Sequence[Sample]) -> NDArray[np.float32]:
+    """Return a small tumour-bearing input for the golden outputs."""
+    for sample in samples:
+        if sample.mask is not None and sample.mask.any():
+            marked = np.flatnonzero(sample.mask.any(axis=(1, 2)))
+            around = int(marked[len(marked) // 2]) + np.arange(-1, 2)
+            inside = np.clip(around, 0, sample.image.shape[1] - 1)
+            stack = neighbour_stack(np.asarray(sample.image, dtype=np.float32), settings.recipe, inside)
+            rows, columns = (max(n // 32 * 16, 16) for n in stack.shape[2:])
+            return np.ascontiguousarray(stack[:, :, :rows, :columns])
+    raise ValueError("no calibration sample has an outlined tumour; golden outputs need one")

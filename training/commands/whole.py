@@ -1,0 +1,34 @@
+"""`run` and `quickstart`: all steps in one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from training.commands.refusal import refusal
+from training.quickstart import quickstart, settings
+from training.run import run
+from training.settings import load
+
+
+def run_command(
+    config: Annotated[Path, typer.Argument(help="Settings of the run, such as training/configs/brain-mri.toml.")],
+    models: Annotated[Path, typer.Option(help="Where the sealed bundle goes.")] = Path("models"),
+) -> None:
+    """Make samples, train through all stages, export INT8, calibrate, measure and seal."""
+    with refusal():
+        _show(run(load(config), models))
+
+
+def quickstart_command(
+    out: Annotated[Path, typer.Option(help="Gets everything; a run that was stopped goes on.")],
+) -> None:
+    """Go through every step on a tiny setting: synth, train, calibrate, evaluate, explain, compare, shrink, seal."""
+    with refusal():
+        _show(quickstart(settings(), out, Console()))
+
+
+def _show(folder: Path) -> None:
+    Console().print((folder / "card.md").read_text(encoding="utf-8"), markup=False)
+    Console().print(f"[green]sealed {folder}")
