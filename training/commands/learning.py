@@ -80,7 +80,7 @@ def kfold_command(
 
 
 def search_command(config: Config, samples: SamplesFolder, out: RunFolder) -> None:
-    """Search the settings that [search.space] names; prints the best as lines for the settings file."""
+    """Search the settings that the table `search.space` names; print the best as lines for the settings file."""
     with told():
         study = search(load(config), open_cohort(samples, out / "maps"), out)
         table = Table("setting", "best", title=f"score {study.best_value:.4f} over {len(study.trials)} trials")
