@@ -1,7 +1,7 @@
 """Every step of training once, on a tiny setting: what the commands do, one after the other."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -75,10 +75,21 @@ class Quickstart:
             samples = self.samples(name.removesuffix("-fp32"))
             predict_set(self.settings, chosen, samples, self.out / "predictions" / name, fitted.calibration)
 
+    def seal(self) -> None:
+        """Seal the INT8 bundle."""
+        used = {"training": self.samples("train"), "calibration": self.samples("tune")}
+        folders = {name: self.out / "predictions" / name for name in ("test", "shifted", "test-fp32")}
+        words = {
+            "unseen synthetic studies": folders["test"],
+            "shifted synthetic studies": folders["shifted"],
+            "unseen synthetic studies, FP32 graphs": folders["test-fp32"],
+        }
+        seal_run(self.settings, self.out, used, words, self.out / "bundle")
+
     def evaluate(self) -> None:
         """Measure both sets and write a report each."""
         for name in ("test", "shifted"):
-            evaluate(self.out / "predictions" / name, self.out / "calibration.toml", self.out / "evaluation" / name)
+            evaluate(self.out / "predictions" / name, self.bundle, self.out / "evaluation" / name)
 
     def explain(self) -> None:
         """Show right and wrong cases and what the network looks at."""
@@ -87,7 +98,7 @@ class Quickstart:
                 predictions=self.out / "predictions" / "test",
                 samples=self.out / "samples" / "test",
                 out=self.out / "explain",
-                point=self._point(),
+                point=Point.of_bundle(self.bundle),
                 network=(self.out / "stages" / "settle.pt", self.out / "settings.toml"),
             )
         )
@@ -95,7 +106,7 @@ class Quickstart:
     def compare(self) -> None:
         """Test INT8 against FP32 on the same patients."""
         folders = {"INT8": self.out / "predictions" / "test", "FP32": self.out / "predictions" / "test-fp32"}
-        points = dict.fromkeys(folders, self._point())
+        points = dict.fromkeys(folders, Point.of_bundle(self.bundle))
         compare(Comparison(folders=folders, out=self.out / "compare", points=points))
 
     def shrink(self) -> None:
@@ -108,26 +119,10 @@ class Quickstart:
         load_ = Load(rounds=10, plane=PLANE)
         benchmark(self.settings, self.out / "shrink", self.samples("test"), load_)
 
-    def seal(self) -> Path:
-        """Seal the INT8 bundle."""
-        used = {"training": self.samples("train"), "calibration": self.samples("tune")}
-        folders = {name: self.out / "predictions" / name for name in ("test", "shifted", "test-fp32")}
-        words = {
-            "unseen synthetic studies": folders["test"],
-            "shifted synthetic studies": folders["shifted"],
-            "unseen synthetic studies, FP32 graphs": folders["test-fp32"],
-        }
-        return seal_run(self.settings, self.out, used, words, self.out / "bundle")
-
-    def _point(self) -> Point:
-        found = load_calibration(self.out / "calibration.toml").calibration
-        return replace(
-            Point(),
-            platt_slope=found.platt_slope,
-            platt_intercept=found.platt_intercept,
-            threshold=found.threshold,
-            mask_threshold=found.mask_threshold,
-        )
+    @property
+    def bundle(self) -> Path:
+        """Return where the sealed bundle lies."""
+        return self.out / "bundle" / self.settings.bundle.name / self.settings.bundle.version
 
 
 def settings() -> Settings:
@@ -151,13 +146,13 @@ def quickstart(chosen: Settings, out: Path, console: Console) -> Path:
         run.export,
         run.calibrate,
         run.predict,
+        run.seal,
         run.evaluate,
         run.explain,
         run.compare,
         run.shrink,
     )
     for number, step in enumerate(steps, 1):
-        console.rule(f"{number}/{len(steps) + 1} {step.__doc__}")
+        console.rule(f"{number}/{len(steps)} {step.__doc__}")
         step()
-    console.rule(f"{len(steps) + 1}/{len(steps) + 1} {run.seal.__doc__}")
-    return run.seal()
+    return run.bundle

@@ -24,7 +24,7 @@ def run_command(
 def quickstart_command(
     out: Annotated[Path, typer.Option(help="Gets everything; a run that was stopped goes on.")],
 ) -> None:
-    """Go through every step on a tiny setting: synth, train, calibrate, evaluate, explain, compare, shrink, seal."""
+    """Go through every step on a tiny setting: synth, train, calibrate, seal, evaluate, explain, compare, shrink."""
     with refusal():
         _show(quickstart(settings(), out, Console()))
 
