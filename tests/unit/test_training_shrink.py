@@ -256,11 +256,11 @@ def test_accuracy_by_hand() -> None:
 
 
 def test_the_newest_stage_is_shrunk(tmp_path: Path) -> None:
-    """Heads before joint before warm-up, in either place; none at all is an error that says so."""
+    """Settle before joint before heads before warm-up, in either place; none at all is an error that says so."""
     with pytest.raises(FileNotFoundError, match="train first"):
         checkpoint(tmp_path)
     (tmp_path / "stages").mkdir()
-    for name in ("stages/warmup.pt", "joint.pt", "stages/heads.pt"):
+    for name in ("stages/warmup.pt", "stages/heads.pt", "joint.pt", "stages/settle.pt"):
         (tmp_path / name).touch()
         assert checkpoint(tmp_path) == tmp_path / name
     assert checkpoint(tmp_path / "joint.pt") == tmp_path / "joint.pt"
