@@ -219,18 +219,19 @@ def storescu(
     *options: str,
     calling_ae: str = "STORESCU",
     called_ae: str = "OVERREAD",
-    seconds: float = 300,
+    quiet: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Push files (or folders, walked) with DCMTK's storescu on one association; return how it ended.
 
-    `-R` proposes just the SOP classes of the files: without it SEG and Comprehensive 3D SR are not proposed.
+    `-R` proposes just the SOP classes of the files: without it SEG and Comprehensive 3D SR are not proposed. `quiet`
+    prints nothing of what is sent, which takes time, and ends at the first that is not stored.
     """
     return _dcmtk(
         [
-            "storescu", "-v", "-R", "+sd", "+r", "-nh", "-aet", calling_ae, "-aec", called_ae,
+            "storescu", *(() if quiet else ("-v", "-nh")), "-R", "+sd", "+r", "-aet", calling_ae, "-aec", called_ae,
             *options, HOST, str(port), *map(str, paths),
         ],
-        seconds,
+        300,
     )  # fmt: skip
 
 
