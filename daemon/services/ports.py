@@ -53,10 +53,6 @@ class Spool(Protocol):
         """Begin a file."""
         ...
 
-    def make_ready(self) -> None:
-        """Make the next draft meanwhile."""
-        ...
-
     def full(self) -> bool:
         """Return whether the disk's headroom is used up."""
         ...

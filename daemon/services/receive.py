@@ -81,7 +81,6 @@ class Incoming:
         and mends both.
         """
         self._draft.settle()
-        self._reception.spool.make_ready()
         reach(Point.FILE_KEPT)
         try:
             instance = self._facts()

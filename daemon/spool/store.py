@@ -6,11 +6,9 @@ import shutil
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from datetime import datetime
 from io import FileIO
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 # Flushes that wait on the disk at once: two for each association that ends an object at the same moment.
 _FLUSHES = 32
@@ -101,7 +99,6 @@ class Spool:
         self.root = root
         self._headroom = headroom
         self._flushes = ThreadPoolExecutor(_FLUSHES, thread_name_prefix="flush")
-        self._ready: SimpleQueue[Draft] = SimpleQueue()
         self._incoming = root / "incoming"
         self._objects = root / "objects"
         self._incoming.mkdir(parents=True, exist_ok=True)
@@ -109,25 +106,8 @@ class Spool:
             (self._objects / f"{prefix:02x}").mkdir(parents=True, exist_ok=True)
 
     def draft(self) -> Draft:
-        """Begin a file: one that was made ready, or a new one.
-
-        Raises:
-            OSError: the disk refuses.
-        """
-        with suppress(Empty):
-            ready = self._ready.get_nowait()
-            if ready.path.exists():
-                return ready
+        """Begin a file."""
         return Draft(self._incoming, self._objects, self._flushes)
-
-    def make_ready(self) -> None:
-        """Make the next draft meanwhile: where flushes keep the disk's journal busy, making a file waits for them."""
-        if self._ready.empty():
-            self._flushes.submit(self._make_one)
-
-    def _make_one(self) -> None:
-        with suppress(OSError):
-            self._ready.put(Draft(self._incoming, self._objects, self._flushes))
 
     def full(self) -> bool:
         """Return whether less than the headroom is free."""
