@@ -10,6 +10,7 @@ from rich.table import Table
 from training.calibration.evidence import rows
 from training.calibration.fit import fit
 from training.calibration.store import save
+from training.commands.refusal import refusal
 from training.settings import load
 
 
@@ -22,11 +23,8 @@ def calibrate(
 ) -> None:
     """Fit probabilities, thresholds, intervals, survival and novelty on predictions; say what is guaranteed."""
     settings = load(config)
-    try:
+    with refusal():
         fitted = fit(predictions, settings.calibration, settings.bundle.min_lesion_ml)
-    except (FileNotFoundError, ValueError) as error:
-        Console(stderr=True).print(f"[red]{error}")
-        raise typer.Exit(2) from error
     save(fitted, out)
     table = Table("what", "value", "on", title=f"calibration of {settings.bundle.name} {settings.bundle.version}")
     for row in rows(fitted):

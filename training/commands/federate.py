@@ -7,6 +7,7 @@ import torch
 import typer
 from rich.console import Console
 
+from training.commands.refusal import refusal
 from training.field.federate import LOG, Plan
 from training.field.federate import federate as run
 from training.field.local import outline_steps
@@ -27,14 +28,11 @@ def federate(
 ) -> None:
     """Average networks that sites train on their own samples, weighted by how many they have."""
     settings = load(config)
-    try:
+    with refusal():
         rounds, steps = (int(part) for part in plan.split("x"))
         wanted = Plan(rounds=rounds, steps=steps, prox=prox, local_norm=local_norm, seed=settings.seed)
         _begin(settings, weights, out)
         final = run(settings, sites, wanted, outline_steps, out)
-    except (OSError, ValueError) as error:
-        Console(stderr=True).print(f"[red]{error}")
-        raise typer.Exit(2) from error
     Console().print(f"[green]{final}; losses by round and site in {out / LOG}")
 
 
@@ -45,7 +43,7 @@ def _begin(settings: Settings, weights: Path | None, out: Path) -> None:
         return
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    net = MultitaskNet(len(settings.recipe.channels) * settings.recipe.neighbours, settings.network)
+    net = MultitaskNet(settings.inputs, settings.network)
     if weights:
         net.load_state_dict(torch.load(weights, weights_only=True))
     torch.save(net.state_dict(), first)

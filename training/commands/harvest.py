@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from training.commands.refusal import refusal
 from training.field.harvest import Wanted
 from training.field.harvest import harvest as gather
 from training.settings import load
@@ -22,12 +23,9 @@ def harvest(
 ) -> None:
     """Turn corrected SEGs into samples; name what was refused, and how far our outlines were off."""
     settings = load(config)
-    try:
+    with refusal():
         wanted = Wanted(recipe=settings.recipe, target=settings.target, salt=salt_file.read_bytes().strip())
         found = gather(folder, wanted, out)
-    except (OSError, ValueError) as error:
-        Console(stderr=True).print(f"[red]{error}")
-        raise typer.Exit(2) from error
     out.mkdir(parents=True, exist_ok=True)
     (out / "harvest.json").write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
     table = Table("sample", "tumour ml", "Dice of ours", title=f"{len(found.samples)} samples in {out}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from lightning_fabric import Fabric
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
@@ -13,9 +14,9 @@ from rich.table import Table
 from training.curriculum import folds, monitor
 from training.curriculum.search import search
 from training.curriculum.stages import make_fabric, train
-from training.curriculum.store import open_cohort
+from training.curriculum.store import Cohort, open_cohort
 from training.network import MultitaskNet
-from training.settings import load
+from training.settings import Settings, load
 
 Config = Annotated[Path, typer.Argument(help="Settings, such as training/configs/brain-mri.toml.")]
 SamplesFolder = Annotated[Path, typer.Option("--samples", help="Folder with train/ and tune/ of prepared samples.")]
@@ -48,10 +49,7 @@ def train_command(
     """Train through all stages: warm-up, heads, joint, settle."""
     with told():
         settings = load(config)
-        fabric = make_fabric(settings, processes)
-        fabric.launch()
-        with fabric.rank_zero_first():
-            cohort = open_cohort(samples, out / "maps")
+        fabric, cohort = _launch(settings, samples, out, processes)
         if members == 1:
             train(settings, cohort, out, fabric)
             return
@@ -70,10 +68,7 @@ def kfold_command(
     """Cross-validate by patient over train/ and tune/ together; test/ is never touched."""
     with told():
         settings = load(config)
-        fabric = make_fabric(settings, processes)
-        fabric.launch()
-        with fabric.rank_zero_first():
-            cohort = open_cohort(samples, out / "maps")
+        fabric, cohort = _launch(settings, samples, out, processes)
         summary = folds.cross_validate(settings, [*cohort.train, *cohort.tune], out, count, fabric)
         if fabric.is_global_zero:
             _show(summary, "fold")
@@ -111,6 +106,14 @@ def parts_command(config: Config) -> None:
     table.add_section()
     table.add_row("all", f"{total:,}", "", "")
     Console().print(table)
+
+
+def _launch(settings: Settings, samples: Path, out: Path, processes: int) -> tuple[Fabric, Cohort]:
+    """Start the processes; the first unpacks the samples, the others wait for it."""
+    fabric = make_fabric(settings, processes)
+    fabric.launch()
+    with fabric.rank_zero_first():
+        return fabric, open_cohort(samples, out / "maps")
 
 
 def _show(summary: folds.Summary, kind: str) -> None:

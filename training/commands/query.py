@@ -9,6 +9,7 @@ from rich.table import Table
 
 from training.calibration.scaling import Scale
 from training.calibration.store import load
+from training.commands.refusal import refusal
 from training.field.query import query as rank
 from training.field.query import save
 
@@ -21,13 +22,10 @@ def query(
     out: Annotated[Path, typer.Option(help="Written as .csv and .json.")] = Path("query"),
 ) -> None:
     """Rank studies for annotation by the model's doubt and by how much they differ."""
-    try:
+    with refusal():
         numbers = load(calibration).calibration if calibration else None
         scale = Scale(slope=numbers.platt_slope, intercept=numbers.platt_intercept) if numbers else None
         chosen = rank(predictions, count, known, scale)
-    except (OSError, ValueError) as error:
-        Console(stderr=True).print(f"[red]{error}")
-        raise typer.Exit(2) from error
     save(chosen, out)
     table = Table("", "study", "doubt", "distance", "why", title="annotate in this order")
     for item in chosen:

@@ -14,7 +14,7 @@ from training.shrink import structure
 from training.shrink.benchmark import Load, table
 from training.shrink.benchmark import benchmark as measure
 from training.shrink.distil import Tuning
-from training.shrink.pipeline import Data, Plan, channels_of, checkpoint
+from training.shrink.pipeline import Data, Plan, checkpoint
 from training.shrink.pipeline import shrink as make
 
 Config = Annotated[Path, typer.Option(help="Settings that the network was trained with.", exists=True, dir_okay=False)]
@@ -35,7 +35,7 @@ def shrink(  # a command's options are its parameters
     try:
         settings = load(config)
         torch.set_num_threads(settings.threads)
-        teacher = structure.read(checkpoint(run), channels_of(settings), settings.network)
+        teacher = structure.read(checkpoint(run), settings.inputs, settings.network)
         data = Data(train=_samples(samples / "train"), tune=_samples(samples / "tune"))
         tuning = Tuning(steps=steps, head_epochs=head_epochs, learning_rate=settings.stages.learning_rate)
         plan = Plan(ratio=ratio, tuning=tuning, study=study)

@@ -26,7 +26,6 @@ from training.shrink.pipeline import (
     ORIGINAL,
     PRECISIONS,
     VARIANTS,
-    channels_of,
     dice_of,
     graphs_in,
     loaded,
@@ -97,9 +96,9 @@ def benchmark(settings: Settings, folder: Path, samples: Sequence[Sample], load:
     variants = [name for name in VARIANTS if (folder / name / "int8" / "heads.onnx").is_file()]
     if ORIGINAL not in variants:
         raise FileNotFoundError(f"no {ORIGINAL} graphs in {folder}; run `shrink` into it first")
-    nets = {n: structure.read(folder / n / "network.pt", channels_of(settings), settings.network) for n in variants}
+    nets = {n: structure.read(folder / n / "network.pt", settings.inputs, settings.network) for n in variants}
     own = {name: settings_of(settings, net) for name, net in nets.items()}
-    speeds = {t: _speeds(_models(own, folder, t), load, channels_of(settings)) for t in THREADS}
+    speeds = {t: _speeds(_models(own, folder, t), load, settings.inputs) for t in THREADS}
     rows = []
     for name in variants:
         for precision in PRECISIONS:

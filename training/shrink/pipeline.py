@@ -71,11 +71,6 @@ def checkpoint(run: Path) -> Path:
     return found[0]
 
 
-def channels_of(settings: Settings) -> int:
-    """Return the network's input channels."""
-    return len(settings.recipe.channels) * settings.recipe.neighbours
-
-
 def settings_of(settings: Settings, net: MultitaskNet) -> Settings:
     """Return the run's settings with the network's own widths, which masks and manifest follow."""
     return settings.model_copy(update={"network": net.settings})
@@ -98,12 +93,12 @@ def shrink(settings: Settings, teacher: MultitaskNet, data: Data, plan: Plan, ou
         kept = out / name / "network.pt"
         if not kept.exists():
             _save(make(), kept)
-        net = structure.read(kept, channels_of(settings), settings.network)
+        net = structure.read(kept, settings.inputs, settings.network)
         _export(settings, Pair(teacher=teacher, student=net), data, plan, out / name)
 
 
 def _pruned(settings: Settings, teacher: MultitaskNet, data: Data, plan: Plan, out: Path) -> MultitaskNet:
-    student = structure.prune(teacher, channels_of(settings), plan.ratio)
+    student = structure.prune(teacher, settings.inputs, plan.ratio)
     pair = Pair(teacher=teacher, student=student)
     return distil(pair, data.train, settings, plan.tuning, out / PRUNED / "state.pt")
 
