@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from training.data.sample import Sample
 from training.network import MultitaskNet
-from training.settings import AugmentSettings, NetworkSettings, Settings, load
+from training.settings import AugmentSettings, NetworkSettings, Settings, StageSettings, load
 
 CONFIG = Path(__file__).parents[1] / "training" / "configs" / "brain-mri.toml"
 CHANNELS = 5
@@ -18,9 +18,9 @@ def small_settings(width: int = 32) -> Settings:
     """Return brain-mri's settings with a network of equal widths and small crops, as they are."""
     settings = load(CONFIG)
     network = NetworkSettings(widths=(width,) * 5, survival_width=width)
-    stages = settings.stages.model_copy(update={"crop": 32, "batch": 4})
+    stages = StageSettings(crop=32, batch=4)
     bundle = settings.bundle.model_copy(update={"passes": 2})
-    changes = {"network": network, "stages": stages, "bundle": bundle, "threads": 1}
+    changes = {"seed": 20260, "network": network, "stages": stages, "bundle": bundle, "threads": 1}
     return settings.model_copy(update={**changes, "augment": AugmentSettings(strength=0)})
 
 

@@ -96,8 +96,14 @@ def seal_run(
 
     Raises:
         FileNotFoundError: graphs or calibration are not in the run.
-        ValueError: no calibration sample has an outlined tumour, or a source has no licence on record.
+        ValueError: a task was off, no calibration sample has an outlined tumour, or a source has no licence on record.
     """
+    tasks = settings.network
+    if not (tasks.do_seg and tasks.do_cls and tasks.do_surv):
+        raise ValueError(
+            "a bundle answers all three questions, and a task of this run was off; train with network.do_seg, do_cls "
+            "and do_surv = true"
+        )
     fitted = load_calibration(run / CALIBRATION)
     contents = Contents(
         exported=graphs(run),

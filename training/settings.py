@@ -1,6 +1,7 @@
 """A training run's settings: one TOML file, read once."""
 
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -23,16 +24,34 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class RealUse(StrEnum):
+    """What real patients are for."""
+
+    NONE = "none"
+    ADAPT = "adapt"
+    MEASURE = "measure"
+
+
 class DataSettings(_Frozen):
-    """How many studies of each kind; seeds of the three splits never meet."""
+    """How many synthetic studies of each set, whose seeds never meet, and what the real patients are for.
+
+    `calibrate` 0 calibrates on `tune`; `hard` studies of each stratum. Real patients (image and mask pairs in
+    `real_root`) join from the stage `adapt` on, drawn `real_weight` times as often as a synthetic one, or are only
+    measured; `real_folds` cross-validates those that join.
+    """
 
     kind: Literal["brain", "petct"]
-    train: int
-    tune: int
-    test: int
+    train: PositiveInt
+    tune: PositiveInt
+    test: PositiveInt
+    shifted: NonNegativeInt = 0
+    calibrate: NonNegativeInt = 0
+    hard: NonNegativeInt = 0
     normal_fraction: float = 0.3
     real_root: str = ""
-    real_held_out: tuple[str, ...] = ()
+    real_use: RealUse = RealUse.NONE
+    real_weight: PositiveInt = 1
+    real_folds: NonNegativeInt = 0
     hazard_per_day: float = 1 / 900
     censor_days: float = 2200
 
@@ -41,7 +60,8 @@ class MixingSettings(_Frozen):
     """How the sources of the samples are drawn.
 
     `mixed` draws every sample alike, times its source's weight; `alternating` takes one source a batch, in turn;
-    `single` takes only the source `only`. Weights of 0 leave a source out.
+    `single` takes only the source `only`. Weights of 0 leave a source out. A name stands for all sources that begin
+    with it: "BraTS" for "BraTS FLAIR" and "BraTS T2".
     """
 
     mode: Literal["mixed", "alternating", "single"] = "mixed"
@@ -127,6 +147,7 @@ class StageSettings(_Frozen):
     crop_slices: PositiveInt = 32
     batch: PositiveInt = 16
     warmup_steps: NonNegativeInt = 3000
+    adapt_steps: NonNegativeInt = 0
     joint_steps: NonNegativeInt = 1500
     head_epochs: NonNegativeInt = 60
     settle_epochs: NonNegativeInt = 20
@@ -294,6 +315,7 @@ __all__ = [
     "MixingSettings",
     "NetworkSettings",
     "Origin",
+    "RealUse",
     "Settings",
     "Span",
     "StageSettings",

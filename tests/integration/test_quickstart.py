@@ -3,16 +3,26 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import SimpleITK as sitk
 from rich.console import Console
 
 from daemon.inference.bundle import load_bundle
 from daemon.inference.session import Model, verify
+from dicom_fixtures.phantoms import PetCtRequest, petct
 from training.quickstart import quickstart, settings
 
 TINY = {
     "data.train": 12,
     "data.tune": 12,
     "data.test": 8,
+    "data.shifted": 8,
+    "data.calibrate": 12,
+    "data.hard": 1,
+    "data.real_use": "adapt",
+    "data.real_weight": 2,
+    "data.real_folds": 2,
+    "stages.adapt_steps": 2,
     "network.widths": (16, 32, 32, 32, 32),
     "stages.warmup_steps": 6,
     "stages.joint_steps": 2,
@@ -25,12 +35,37 @@ TINY = {
 }
 
 
+def patients(root: Path, count: int) -> None:
+    """Write PET/CT patients as files side by side, each in a folder."""
+    for seed in range(count):
+        made = petct(PetCtRequest(seed=seed, lesions=1))
+        arrays = {f"{role}_image": made.images[role] for role in ("PET", "CT")}
+        arrays["PET_mask"] = made.mask.astype(np.uint8)
+        for name, array in arrays.items():
+            image = sitk.GetImageFromArray(array)
+            image.SetSpacing(made.spacing[::-1])
+            folder = root / f"patient-{seed}"
+            folder.mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(image, folder / f"{name}.nii.gz")
+
+
 def test_every_step_follows_from_the_one_before(tmp_path: Path) -> None:
     """A sealed bundle that the daemon loads, and a report, explanation, comparison and sizes to look at."""
-    bundle = quickstart(settings().changed(TINY), tmp_path, Console(quiet=True))
+    patients(tmp_path / "patients", 4)
+    chosen = settings().changed(TINY | {"data.real_root": str(tmp_path / "patients")})
+    bundle = quickstart(chosen, tmp_path, Console(quiet=True))
     assert verify(Model(load_bundle(bundle), threads=1)) == ()
     card = (bundle / "card.md").read_text(encoding="utf-8")
-    assert "shifted synthetic studies" in card
+    figures = card.partition("## Figures")[2].partition("## Calibration")[0]
+    rows = [line.split(" | ") for line in figures.splitlines() if line.startswith("| ")][1:]
+    counts = {row[0].removeprefix("| "): row[1] for row in rows}
+    assert counts == {
+        "unseen synthetic studies": "8",
+        "shifted synthetic studies": "8",
+        "unseen synthetic studies, FP32 graphs": "8",
+        "real patients, cross-validated before joint fine-tuning": "4",
+        **{f"hard synthetic studies: {name}": "1" for name in ("small", "faint", "near bladder", "look-alikes")},
+    }
     assert "NOT guaranteed" in card
     for page in ("evaluation/test/report.html", "evaluation/shifted/report.html", "explain/explain.html"):
         assert (tmp_path / page).stat().st_size > 10_000
@@ -39,5 +74,5 @@ def test_every_step_follows_from_the_one_before(tmp_path: Path) -> None:
         "FP32",
         "INT8",
     }
-    rows = json.loads((tmp_path / "shrink" / "shrink.json").read_text(encoding="utf-8"))
-    assert "pruned int8" in json.dumps(rows)
+    sizes = json.loads((tmp_path / "shrink" / "shrink.json").read_text(encoding="utf-8"))
+    assert "pruned int8" in json.dumps(sizes)

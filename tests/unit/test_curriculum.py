@@ -101,6 +101,22 @@ def test_a_stage_stops_when_tuning_no_longer_gets_better(samples: Cohort, tmp_pa
     assert max(row.step for row in read(tmp_path / LOG) if row.stage == "warmup") == 6
 
 
+def test_late_samples_change_nothing_before_they_join(samples: Cohort, tmp_path: Path) -> None:
+    """The warm-up is the same to the bit; then the late ones are learnt from, as often as they weigh."""
+    late = [make("late", 9, ill=True)]
+    settings = tiny(stages__warmup_steps=4, stages__adapt_steps=4, stages__head_epochs=2, stages__joint_steps=0)
+    joined = Cohort(train=samples.train, tune=samples.tune, adapt=late, adapt_weight=3)
+    alone, adapted = train(settings, samples, tmp_path / "alone"), train(settings, joined, tmp_path / "joined")
+    first, second = (torch.load(tmp_path / name / "stages" / "warmup.pt") for name in ("alone", "joined"))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert not (tmp_path / "alone" / "stages" / "adapt.pt").exists()
+    assert not same(alone, adapted)
+    assert len(joined.everyone) == len(samples.train) + 1
+    assert len(joined.drawn) == len(samples.train) + 3
+    with pytest.raises(ValueError, match="split by patient"):
+        Cohort(train=samples.train, tune=samples.tune, adapt=samples.tune)
+
+
 @pytest.mark.parametrize("task", ["seg", "cls", "surv"])
 def test_a_single_task_trains_alone(samples: Cohort, tmp_path: Path, task: str) -> None:
     """With one switch on, only the parts of that task change, and only its losses are logged."""

@@ -63,4 +63,7 @@ def _concordance(cases: Sequence[Case], risks: Sequence[float | None]) -> float:
     if not any(c.event for c, _ in known):
         return float("nan")
     times, events = [c.time_days for c, _ in known], [c.event for c, _ in known]
-    return float(concordance_index(times, [-r for _, r in known], events))
+    try:
+        return float(concordance_index(times, [-r for _, r in known], events))
+    except ZeroDivisionError:  # lifelines, of studies of which no two can be put in order
+        return float("nan")

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from daemon.errors import FatalError
+from training.commands.refusal import refusal
 from training.compare import design as designs
 from training.compare.compare import Request, compare
 from training.compare.plots import p_words
@@ -28,7 +28,7 @@ def compare_command(
     seed: Annotated[int, typer.Option(help="Draws the resamples.")] = 1,
 ) -> None:
     """Compare runs or stages on the same studies: paired tests, effects, curves, trade-offs."""
-    try:
+    with refusal():
         plan = None if design is None else designs.load(design)
         request = Request(
             folders=_pairs(runs or ()) if plan is None else plan.folders,
@@ -41,8 +41,6 @@ def compare_command(
             seed=seed,
         )
         document = compare(request)
-    except (OSError, ValueError, FatalError) as error:
-        raise typer.BadParameter(str(error)) from error
     table = Table("metric", "first", "second", "difference (95 %)", "p, Holm", "ahead", title=document["data"])
     for test in document["tests"]:
         p = float("nan") if test["p_holm"] is None else test["p_holm"]

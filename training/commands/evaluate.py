@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from training.commands.refusal import refusal
 from training.evaluation.evaluate import evaluate
 from training.evaluation.report import number
 from training.evaluation.values import Metrics, Options
@@ -22,11 +23,8 @@ def command(
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
     """Measure predictions against the truth and write a report for a clinician."""
-    try:
+    with refusal():
         written = evaluate(predictions, calibration, out, Options(tolerance_mm=tolerance, seed=seed))
-    except (ValueError, FileNotFoundError) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(2) from error
     console = Console()
     console.print(_table(written.metrics))
     console.print(f"report: {written.report}", style="green", markup=False, soft_wrap=True)

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from daemon.errors import FatalError
+from training.commands.refusal import refusal
 from training.explain.cases import Point
 from training.explain.explain import Request, explain
 
@@ -28,7 +28,7 @@ def explain_command(
     """Show right and wrong cases, uncertainty and what the model looks at, and measure the maps."""
     if (checkpoint is None) != (config is None):
         raise typer.BadParameter("--checkpoint and --config belong together; give both or neither")
-    try:
+    with refusal():
         request = Request(
             predictions=predictions_of(target),
             samples=samples,
@@ -40,8 +40,6 @@ def explain_command(
             seed=seed,
         )
         document = explain(request)
-    except (OSError, ValueError, FatalError) as error:
-        raise typer.BadParameter(str(error)) from error
     table = Table("map", "pointing game", "energy", title=f"How well each map explains ({document['data']})")
     for kind, found in document["maps"].items():
         table.add_row(kind, f"{found['pointing']:.2f}", f"{found['energy']:.2f}")

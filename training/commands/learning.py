@@ -1,16 +1,14 @@
 """`train`, `kfold`, `search`, `monitor` and `parts`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from lightning_fabric import Fabric
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from training.commands.refusal import refusal
 from training.curriculum import folds, monitor
 from training.curriculum.search import search
 from training.curriculum.stages import make_fabric, train
@@ -24,21 +22,6 @@ RunFolder = Annotated[Path, typer.Option("--out", help="The run's folder; a run 
 Processes = Annotated[int, typer.Option(min=1, help="GPUs or CPU processes; of several machines, use torchrun.")]
 
 
-@contextmanager
-def told() -> Iterator[None]:
-    """Say in a sentence what is wrong with the input, and leave with 2."""
-    try:
-        yield
-    except ValidationError as error:
-        for fault in error.errors():
-            where = ".".join(str(part) for part in fault["loc"])
-            Console(stderr=True).print(f"[red]settings, {where or 'as a whole'}:[/] {fault['msg']}")
-        raise typer.Exit(2) from error
-    except (FileNotFoundError, ValueError, FloatingPointError) as error:
-        Console(stderr=True).print(f"[red]{error}")
-        raise typer.Exit(2) from error
-
-
 def train_command(
     config: Config,
     samples: SamplesFolder,
@@ -47,7 +30,7 @@ def train_command(
     processes: Processes = 1,
 ) -> None:
     """Train through all stages: warm-up, heads, joint, settle."""
-    with told():
+    with refusal():
         settings = load(config)
         fabric, cohort = _launch(settings, samples, out, processes)
         if members == 1:
@@ -66,7 +49,7 @@ def kfold_command(
     processes: Processes = 1,
 ) -> None:
     """Cross-validate by patient over train/ and tune/ together; test/ is never touched."""
-    with told():
+    with refusal():
         settings = load(config)
         fabric, cohort = _launch(settings, samples, out, processes)
         summary = folds.cross_validate(settings, [*cohort.train, *cohort.tune], out, count, fabric)
@@ -76,7 +59,7 @@ def kfold_command(
 
 def search_command(config: Config, samples: SamplesFolder, out: RunFolder) -> None:
     """Search the settings that the table `search.space` names; print the best as lines for the settings file."""
-    with told():
+    with refusal():
         study = search(load(config), open_cohort(samples, out / "maps"), out)
         table = Table("setting", "best", title=f"score {study.best_value:.4f} over {len(study.trials)} trials")
         for path, value in study.best_params.items():
@@ -89,13 +72,13 @@ def monitor_command(
     once: Annotated[bool, typer.Option("--once", help="Draw once instead of until the run ends.")] = False,  # a flag
 ) -> None:
     """Watch a run: progress and time left, losses, last reading of the tuning set."""
-    with told():
+    with refusal():
         monitor.watch(run, Console(), once=once)
 
 
 def parts_command(config: Config) -> None:
     """Count the network's parameters by part."""
-    with told():
+    with refusal():
         settings = load(config)
     counts = MultitaskNet(settings.inputs, settings.network).parts()
     table = Table("part", "parameters", "share", "task")

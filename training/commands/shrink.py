@@ -5,9 +5,9 @@ from typing import Annotated
 
 import torch
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
+from training.commands.refusal import refusal
 from training.data.sample import Sample
 from training.settings import load
 from training.shrink import structure
@@ -18,7 +18,6 @@ from training.shrink.pipeline import Data, Plan, checkpoint
 from training.shrink.pipeline import shrink as make
 
 Config = Annotated[Path, typer.Option(help="Settings that the network was trained with.", exists=True, dir_okay=False)]
-BAD_INPUT = (ValueError, FileNotFoundError, ValidationError)
 
 
 def shrink(  # a command's options are its parameters
@@ -32,7 +31,7 @@ def shrink(  # a command's options are its parameters
     study: Annotated[bool, typer.Option("--study", help="Prune by magnitude as well, to compare.")] = False,
 ) -> None:
     """Prune, fine-tune by distillation, export FP32 and INT8; a stopped run goes on where it was."""
-    try:
+    with refusal():
         settings = load(config)
         torch.set_num_threads(settings.threads)
         teacher = structure.read(checkpoint(run), settings.inputs, settings.network)
@@ -40,9 +39,6 @@ def shrink(  # a command's options are its parameters
         tuning = Tuning(steps=steps, head_epochs=head_epochs, learning_rate=settings.stages.learning_rate)
         plan = Plan(ratio=ratio, tuning=tuning, study=study)
         make(settings, teacher, data, plan, out)
-    except BAD_INPUT as error:
-        Console(stderr=True).print(f"[red]{error}")
-        raise typer.Exit(2) from error
     Console().print(f"[green]variants in {out}[/]; `benchmark {out}` measures them")
 
 
@@ -55,12 +51,9 @@ def benchmark(  # the same
     passes: Annotated[int | None, typer.Option(help="MC-dropout passes; the settings' own by default.", min=1)] = None,
 ) -> None:
     """Measure size, latency and accuracy of FP32, pruned, INT8 and both; write shrink.json and shrink.png."""
-    try:
+    with refusal():
         load_ = Load(rounds=rounds, plane=(size, size), passes=passes)
         rows = measure(load(config), folder, _samples(samples) if samples else [], load_)
-    except BAD_INPUT as error:
-        Console(stderr=True).print(f"[red]{error}")
-        raise typer.Exit(2) from error
     Console().print(table(rows))
     Console().print(f"[green]{folder / 'shrink.json'}, {folder / 'shrink.png'}")
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from training.commands.refusal import refusal
 from training.data.cohort import COHORT_FILE, Cohort, Summary, summarise, write
 from training.data.sample import Sample
 from training.data.synthetic import FollowUp
@@ -38,7 +39,7 @@ def synth(
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes every core.")] = 0,
 ) -> None:
     """Make synthetic patients over real anatomy with follow-up from a known hazard; an interrupted run goes on."""
-    try:
+    with refusal():
         settings = _settings(kind, config)
         cohort = Cohort(
             kind=settings.data.kind,
@@ -51,9 +52,6 @@ def synth(
             follow=FollowUp(hazard_per_day=settings.data.hazard_per_day, censor_days=settings.data.censor_days),
         )
         paths = write(cohort, out, patients, workers=workers)
-    except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"[red]synth:[/red] {error}")
-        raise typer.Exit(2) from error
     summary = summarise([Sample.load(path) for path in paths])
     (out / COHORT_FILE).write_text(
         json.dumps({"cohort": cohort.facts(), "summary": asdict(summary)}, indent=1), encoding="utf-8"

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from training.commands.refusal import refusal
 from training.quickstart import quickstart, settings
-from training.run import run
 from training.settings import load
+from training.steps import run
 
 
 def run_command(
@@ -18,7 +18,8 @@ def run_command(
 ) -> None:
     """Make samples, train through all stages, export INT8, calibrate, measure and seal."""
     with refusal():
-        _show(run(load(config), models))
+        chosen = load(config)
+        _show(run(chosen, chosen.build, models))
 
 
 def quickstart_command(

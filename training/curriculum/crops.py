@@ -55,13 +55,15 @@ class Picker:
 
     def __init__(self, samples: Sequence[Sample], mixing: MixingSettings) -> None:
         sources = sorted({s.source for s in samples})
-        unknown = ({*mixing.weights} | ({mixing.only} if mixing.mode == "single" else set())) - {*sources}
+        named = {*mixing.weights} | ({mixing.only} if mixing.mode == "single" else set())
+        unknown = [name for name in named if not any(source.startswith(name) for source in sources)]
         if unknown:
             raise ValueError(f"mixing names {sorted(unknown)}, but the samples' sources are {sources}; correct it")
         self._mixing = mixing
-        weights = np.array([mixing.weights.get(s.source, 1.0) for s in samples])
+        weights = np.array([_weight(mixing, s.source) for s in samples])
         self._tumour = np.array([bool(s.tumour) for s in samples], dtype=bool)
-        wanted = [mixing.only] if mixing.mode == "single" else sources
+        single = [source for source in sources if source.startswith(mixing.only)]
+        wanted = single if mixing.mode == "single" else sources
         of = np.array([s.source for s in samples])
         groups = [weights * (of == source) for source in wanted]
         self._groups = groups if mixing.mode == "alternating" else [np.sum(groups, axis=0)]
@@ -76,6 +78,12 @@ class Picker:
         wanted = rng.random() < self._mixing.tumour_share and with_tumour.sum() > 0
         summed = np.cumsum(with_tumour if wanted else weights)
         return int(np.searchsorted(summed, rng.random() * summed[-1], side="right")), bool(wanted)
+
+
+def _weight(mixing: MixingSettings, source: str) -> float:
+    """Return the weight of the longest name that the source begins with; 1 without any."""
+    fitting = [name for name in mixing.weights if source.startswith(name)]
+    return mixing.weights[max(fitting, key=len)] if fitting else 1.0
 
 
 class Crops(Dataset[Batch]):

@@ -37,15 +37,16 @@ def folds(samples: Sequence[Sample], count: int, seed: int) -> Iterator[Fold]:
     patients = {patient_of(s) for s in samples}
     if count < 2 or len(patients) < count + 1:
         raise ValueError(f"{count} folds of {len(patients)} patients cannot be made; ask for 2 to {len(patients) - 1}")
-    for learn, held in _split(samples, count, seed):
+    for learn, held in split(samples, count, seed):
         rest = [samples[i] for i in learn]
         inner = min(TUNE_FOLDS, len({patient_of(s) for s in rest}))
-        train_on, tune_on = next(_split(rest, inner, seed))
+        train_on, tune_on = next(split(rest, inner, seed))
         cohort = Cohort(train=[rest[i] for i in train_on], tune=[rest[i] for i in tune_on])
         yield Fold(cohort=cohort, held_out=[samples[i] for i in held])
 
 
-def _split(samples: Sequence[Sample], count: int, seed: int) -> Iterator[tuple[list[int], list[int]]]:
+def split(samples: Sequence[Sample], count: int, seed: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield which samples to learn from and which are held out, `count` times."""
     kinds = [f"{s.source} {s.tumour}" for s in samples]
     # A kind rarer than the folds cannot be spread over them; it joins the commonest.
     commonest = max(kinds, key=kinds.count)

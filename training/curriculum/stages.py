@@ -1,12 +1,13 @@
 """The curriculum, top to bottom.
 
-warm-up: encoder and decoder learn to outline; heads: on the frozen encoder, tumour probability and Cox risk over the
-whole cohort; joint: all parts together, each at its own rate; settle: the heads once more on the final encoder.
+warm-up: encoder and decoder learn to outline; adapt: the same, with the samples that join late; heads: on the frozen
+encoder, tumour probability and Cox risk over the whole cohort; joint: all parts together, each at its own rate; settle:
+the heads once more on the final encoder.
 """
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,11 @@ from training.curriculum.objectives import Cohorts, Joint, Outline, weighted
 from training.curriculum.store import Cohort
 from training.curriculum.studies import embed
 from training.curriculum.validate import Tuning, figures, read
+from training.data.sample import Sample
 from training.network import PARTS, MultitaskNet, Part, channels_last
 from training.settings import Settings, load
 
-WARMUP, HEADS, JOINT, SETTLE = "warmup", "heads", "joint", "settle"
+WARMUP, ADAPT, HEADS, JOINT, SETTLE = "warmup", "adapt", "heads", "joint", "settle"
 EMBEDDINGS = "embeddings"
 HEAD_DECAY = 1e-3
 HEAD_READINGS = 12
@@ -105,20 +107,35 @@ class Course:
     steps: int
     shares: dict[Part, float]
     score: Callable[[Tuning], float]
+    every: int
 
 
 def warm_up(run: Run, net: MultitaskNet, cohort: Cohort) -> None:
     """Let encoder and decoder learn to outline tumours; without segmentation, encoder and activation map."""
-    settings = run.settings
+    _outline(run, net, cohort, WARMUP, cohort.train)
+
+
+def adapt(run: Run, net: MultitaskNet, cohort: Cohort) -> None:
+    """Go on outlining with the samples that join late; without any, or without steps for it, do nothing.
+
+    The last weights are kept: the tuning set need not be like those who joined.
+    """
+    if cohort.adapt:
+        _outline(run, net, cohort, ADAPT, cohort.drawn)
+
+
+def _outline(run: Run, net: MultitaskNet, cohort: Cohort, name: str, samples: Sequence[Sample]) -> None:
+    settings, stages, first = run.settings, run.settings.stages, name == WARMUP
     net.thaw(("encoder", "decoder") if net.settings.do_seg else ("encoder", "tumour"))
     net.train()
     course = Course(
-        name=WARMUP,
-        objective=Outline(net, late=0.5, cells=False),
-        data=Crops(cohort.train, settings, (settings.seed, 0, run.fabric.global_rank)),
-        steps=settings.stages.warmup_steps,
+        name=name,
+        objective=Outline(net, late=0.5 if first else 0.0, cells=False),
+        data=Crops(samples, settings, (settings.seed, NUMBERS[name], run.fabric.global_rank)),
+        steps=stages.warmup_steps if first else stages.adapt_steps,
         shares={"encoder": 1.0, "decoder": 1.0, "tumour": 1.0},
         score=lambda t: t.score if np.isnan(t.dice) else t.dice,
+        every=stages.validate_every if first else 0,
     )
     _fit(run, net, cohort, course)
 
@@ -135,16 +152,18 @@ def joint(run: Run, net: MultitaskNet, cohort: Cohort) -> None:
         return
     net.thaw(PARTS)
     net.eval()
-    studies = embed(run.fabric, net, cohort.train, settings, run.out / EMBEDDINGS)
+    samples = cohort.drawn
+    studies = embed(run.fabric, net, samples, settings, run.out / EMBEDDINGS)
     course = Course(
         name=JOINT,
         objective=Joint(net, Cohorts(studies)),
-        data=MixedSteps(cohort.train, studies, settings, (settings.seed, 2, run.fabric.global_rank)),
+        data=MixedSteps(samples, studies, settings, (settings.seed, NUMBERS[JOINT], run.fabric.global_rank)),
         steps=settings.stages.joint_steps,
         shares={
             "encoder": shares.encoder, "decoder": shares.decoder, "tumour": shares.heads, "survival": shares.heads,
         },
         score=lambda t: t.score,
+        every=settings.stages.validate_every,
     )  # fmt: skip
     _fit(run, net, cohort, course)
 
@@ -155,9 +174,10 @@ def settle(run: Run, net: MultitaskNet, cohort: Cohort) -> None:
 
 
 STAGES: dict[str, Callable[[Run, MultitaskNet, Cohort], None]] = {
-    WARMUP: warm_up, HEADS: heads, JOINT: joint, SETTLE: settle,
+    WARMUP: warm_up, ADAPT: adapt, HEADS: heads, JOINT: joint, SETTLE: settle,
 }  # fmt: skip
-NUMBERS = {name: number for number, name in enumerate(STAGES)}
+# Part of each step's seed, so a stage keeps its number.
+NUMBERS = {WARMUP: 0, HEADS: 1, JOINT: 2, SETTLE: 3, ADAPT: 4}
 
 
 def _remaining(run: Run, net: MultitaskNet) -> list[Callable[[Run, MultitaskNet, Cohort], None]]:
@@ -196,7 +216,7 @@ def _fit(run: Run, net: MultitaskNet, cohort: Cohort, course: Course) -> None:
         batches=lambda start: _load(course.data, range(start, course.steps), settings.stages.workers),
         advance=advance,
         validate=validate,
-        every=settings.stages.validate_every,
+        every=course.every,
         patience=settings.stages.patience,
         state=course.objective.cohort if isinstance(course.objective, Joint) else None,
         samples=settings.stages.batch,
@@ -223,7 +243,7 @@ def _fit_heads(run: Run, net: MultitaskNet, cohort: Cohort, name: str) -> None:
     net.eval()
     learn, tune = (
         WholeCohort(run.fabric, net, embed(run.fabric, net, samples, settings, cache), settings)
-        for samples in (cohort.train, cohort.tune)
+        for samples in (cohort.everyone, cohort.tune)
     )
     plan = Plan(
         name=name,
@@ -237,7 +257,7 @@ def _fit_heads(run: Run, net: MultitaskNet, cohort: Cohort, name: str) -> None:
         validate=tune.tuning,
         every=max(epochs // HEAD_READINGS, 1) if stages.validate_every else 0,
         patience=stages.patience,
-        samples=len(cohort.train),
+        samples=len(cohort.everyone),
     )
     fit(run, net, plan)
 
@@ -254,6 +274,8 @@ def _claim(settings: Settings, out: Path) -> None:
 def _meaning(settings: Settings) -> dict[str, Any]:
     """Return what the weights depend on."""
     document = settings.model_dump(exclude={"threads", "search", "bundle"})
-    for idle in ("workers", "log_every", "save_every"):
-        del document["stages"][idle]
+    measured = ("test", "shifted", "calibrate", "hard", "real_folds")
+    for table, idle in (("stages", ("workers", "log_every", "save_every")), ("data", measured)):
+        for name in idle:
+            del document[table][name]
     return document

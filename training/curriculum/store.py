@@ -15,15 +15,31 @@ from training.data.sample import Sample
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cohort:
-    """Samples to learn from, and those that tell when to stop."""
+    """Samples to learn from, and those that tell when to stop.
+
+    Those of `adapt`, such as a few real patients beside many synthetic ones, join after the warm-up; crops and studies
+    are drawn from them `adapt_weight` times as often as from one of `train`.
+    """
 
     train: Sequence[Sample]
     tune: Sequence[Sample]
+    adapt: Sequence[Sample] = ()
+    adapt_weight: int = 1
 
     def __post_init__(self) -> None:
-        shared = {patient_of(s) for s in self.train} & {patient_of(s) for s in self.tune}
+        shared = {patient_of(s) for s in self.everyone} & {patient_of(s) for s in self.tune}
         if shared:
             raise ValueError(f"patients {sorted(shared)[:5]} are in train and in tune; split by patient")
+
+    @property
+    def everyone(self) -> list[Sample]:
+        """Return each sample to learn from once."""
+        return [*self.train, *self.adapt]
+
+    @property
+    def drawn(self) -> list[Sample]:
+        """Return the samples to draw from, those that weigh more repeated."""
+        return [*self.train, *(s for s in self.adapt for _ in range(self.adapt_weight))]
 
 
 def patient_of(sample: Sample) -> str:

@@ -81,7 +81,7 @@ def embed(fabric: Fabric, net: MultitaskNet, samples: Sequence[Sample], settings
     net.eval()
     # Shared out before looking: what is missing changes while the other processes work.
     shared = samples[fabric.global_rank :: fabric.world_size]
-    mine = [s for s in shared if not (folder / f"{s.name}.npy").exists()]
+    mine = [s for s in {s.name: s for s in shared}.values() if not (folder / f"{s.name}.npy").exists()]
     for sample in track(mine, description="embed", disable=not mine or not fabric.is_global_zero):
         maps = []
         for stack, _ in inputs(sample, settings):

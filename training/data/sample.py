@@ -50,8 +50,16 @@ class Sample:
 
     @classmethod
     def load(cls, path: Path) -> "Sample":
-        """Read a sample back."""
+        """Read a sample back.
+
+        Raises:
+            ValueError: the file is no sample, or one of an older format.
+        """
         with np.load(path) as stored:
+            if not {"facts", "image", "mask"} <= {*stored}:
+                raise ValueError(
+                    f"{path} is no sample of this format; remove it and make it anew with prepare or synth"
+                )
             facts = json.loads(str(stored["facts"]))
             mask = stored["mask"]
             facts |= {"spacing": tuple(facts["spacing"]), "strata": tuple(facts["strata"])}

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
@@ -15,13 +14,10 @@ from rich.progress import track
 from daemon.domain.model_bundle import Recipe
 from daemon.imaging.steps import prepare, to_grid
 from daemon.imaging.volume import Grid, Volume
-from dicom_fixtures.phantoms import BrainRequest, PetCtRequest, Phantom, brain, petct
+from dicom_fixtures.phantoms import Phantom
 from training.data.sample import Sample
-from training.settings import Settings
 
 Task = TypeVar("Task")
-# 2 000 000 and 3 000 000 were measured before the training was changed, and are spent.
-SPLIT_OFFSET = {"train": 0, "tune": 1_000_000, "test": 4_000_000}
 CONTRASTS = ("FLAIR", "T2", "T1C", "T1")
 CONTRAST_WEIGHTS = (0.45, 0.2, 0.2, 0.15)
 STAGE_HAZARD = 0.25
@@ -43,19 +39,6 @@ class FollowUp:
 
     hazard_per_day: float = 1 / 900
     censor_days: float = 2200
-
-
-def phantom(settings: Settings, split: str, index: int) -> tuple[Phantom, str]:
-    """Return phantom `index` of a split and its contrast; test phantoms are the plain ones the fixtures make."""
-    seed = settings.seed * 10_000_000 + SPLIT_OFFSET[split] + index
-    rng = np.random.Generator(np.random.Philox(seed))
-    lesions = 0 if rng.random() < settings.data.normal_fraction else int(rng.choice((1, 1, 1, 2, 3)))
-    wide = split != "test" and rng.random() < 0.85
-    if settings.data.kind == "brain":
-        # Plain outlines are those of FLAIR: only training heads are outlined as their own contrast shows them.
-        contrast = str(rng.choice(CONTRASTS, p=CONTRAST_WEIGHTS)) if wide else "FLAIR"
-        return brain(BrainRequest(seed=seed, lesions=lesions, contrasts=(contrast,), randomise=wide)), contrast
-    return petct(PetCtRequest(seed=seed, lesions=lesions, randomise=wide)), "FDG"
 
 
 def volumes(made: Phantom, contrast: str) -> dict[str, Volume]:
@@ -110,35 +93,6 @@ def sample(rng: np.random.Generator, made: Phantom, naming: Naming, recipe: Reci
         event=event,
         log_hazard=hazard,
     )
-
-
-def make(settings: Settings, split: str, index: int) -> Sample:
-    """Return sample `index` of a split."""
-    made, contrast = phantom(settings, split, index)
-    rng = np.random.Generator(np.random.Philox(settings.seed + SPLIT_OFFSET[split] + index + 7))
-    naming = Naming(name=_name(split, index), contrast=contrast, source=f"phantom {contrast}")
-    follow = FollowUp(hazard_per_day=settings.data.hazard_per_day, censor_days=settings.data.censor_days)
-    return sample(rng, made, naming, settings.recipe, follow)
-
-
-def _name(split: str, index: int) -> str:
-    """Return a sample's name; it tells the seed, so that a moved split is not read from an old cache."""
-    return f"{split}-{SPLIT_OFFSET[split] + index:07d}"
-
-
-def _store(settings: Settings, folder: Path, task: tuple[str, int]) -> Path:
-    split, index = task
-    path = folder / f"{_name(split, index)}.npz"
-    return path if path.exists() else make(settings, split, index).save(folder)
-
-
-def cache(settings: Settings) -> dict[str, list[Path]]:
-    """Make every phantom sample of the run that is not cached yet; return paths by split."""
-    folder = settings.build / "samples"
-    counts = {"train": settings.data.train, "tune": settings.data.tune, "test": settings.data.test}
-    tasks = [(split, index) for split, count in counts.items() for index in range(count)]
-    paths = in_parallel(partial(_store, settings, folder), tasks, workers=os.cpu_count() or 1)
-    return {split: [p for p, task in zip(paths, tasks, strict=True) if task[0] == split] for split in counts}
 
 
 def in_parallel(work: Callable[[Task], Path], tasks: Sequence[Task], *, workers: int) -> list[Path]:

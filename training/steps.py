@@ -1,0 +1,164 @@
+"""The steps from settings to a sealed bundle, each from what the one before left in the run's folder."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from training.bundling import CALIBRATION, calibrate_run, export_run, graphs, predict_set, seal_run, trained
+from training.calibration.store import load as load_calibration
+from training.curriculum.folds import split
+from training.curriculum.stages import ADAPT, WARMUP, train
+from training.curriculum.store import Cohort, open_samples
+from training.data import cohort as synthetic
+from training.data.readers import Request, find
+from training.data.readers.study import read
+from training.data.sample import Sample
+from training.data.synthetic import FollowUp
+from training.seal import manifest
+from training.settings import RealUse, Settings
+
+REAL = "real"
+SPLITS = ("train", "tune", "test", "shifted", "calibrate")
+CROSS_VALIDATED = "cross-validated"
+FP32 = "-fp32"
+SOURCES = {"brain": "real head", "petct": "real STS"}
+WORDS = {
+    "test": "unseen synthetic studies",
+    "shifted": "shifted synthetic studies",
+    f"test{FP32}": "unseen synthetic studies, FP32 graphs",
+    REAL: "real patients, none of them in training",
+    CROSS_VALIDATED: "real patients, cross-validated before joint fine-tuning",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """Settings and the run's folder; samples, checkpoints and folds that are there already are kept."""
+
+    settings: Settings
+    out: Path
+
+    def samples(self, name: str) -> list[Sample]:
+        """Return a set as memory maps; as many as the settings say, though more lie there."""
+        found = open_samples(self.out / "samples" / name, self.out / "maps")
+        return found if name == REAL else found[: self._count(name)]
+
+    def synth(self) -> None:
+        """Make synthetic patients: to train, tune, calibrate and test on, shifted ones, hard ones."""
+        for name in self._sets():
+            synthetic.write(self._cohort(name), self.out / "samples" / name, self._count(name))
+
+    def prepare(self) -> None:
+        """Prepare the real patients, where they are at hand."""
+        data = self.settings.data
+        if data.real_use is RealUse.NONE or self._real():
+            return
+        root = Path(data.real_root)
+        if not root.is_dir():
+            Console(stderr=True).print(f"no real data at {root}: going on with phantoms alone")
+            return
+        request = Request(manifest=manifest(self.settings), source=SOURCES[data.kind])
+        for study in find("pairs", root, request):
+            read(study, self.settings.recipe).save(self.out / "samples" / REAL)
+
+    def train(self) -> None:
+        """Train through all stages."""
+        adapting = self.samples(REAL) if self.settings.data.real_use is RealUse.ADAPT and self._real() else []
+        train(self.settings, self._learning(adapting), self.out)
+
+    def export(self) -> None:
+        """Write FP32 and INT8 graphs."""
+        export_run(self.settings, trained(self.settings, self.out), self.samples("train"), self.out)
+
+    def calibrate(self) -> None:
+        """Fit thresholds and intervals on what INT8 says of patients that nothing was learnt from."""
+        calibrate_run(self.settings, graphs(self.out), self.samples(self._calibrating), self.out)
+
+    def predict(self) -> None:
+        """Read every set that the card reports."""
+        exported, fitted = graphs(self.out), load_calibration(self.out / CALIBRATION)
+        measured = [name for name in self._sets() if name not in {"train", "tune", "calibrate"}]
+        if self.settings.data.real_use is RealUse.MEASURE and self._real():
+            measured.append(REAL)
+        for name in measured:
+            predict_set(self.settings, exported.shipped, self.samples(name), self._said(name), fitted.calibration)
+        test = self.samples("test")
+        predict_set(self.settings, exported.fp32, test, self._said(f"test{FP32}"), fitted.calibration)
+
+    def cross_validate(self) -> None:
+        """Read each real patient with a network that never saw it: the warm-up's, adapted to the other patients."""
+        folds = self.settings.data.real_folds
+        if not folds or not self._real():
+            return
+        settings = self.settings.changed({"stages.joint_steps": 0})
+        real, fitted = self.samples(REAL), load_calibration(self.out / CALIBRATION)
+        for number, (learn, held) in enumerate(split(real, folds, self.settings.seed), 1):
+            here = self.out / "folds" / str(number)
+            (here / "stages").mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.out / "stages" / f"{WARMUP}.pt", here / "stages" / f"{WARMUP}.pt")
+            cohort = self._learning([real[i] for i in learn])
+            exported = export_run(settings, train(settings, cohort, here), cohort.train, here)
+            said = predict_set(settings, exported.shipped, [real[i] for i in held], here / "said", fitted.calibration)
+            shutil.copytree(said, self._said(CROSS_VALIDATED), dirs_exist_ok=True)
+
+    def seal(self, models: Path) -> Path:
+        """Seal the INT8 bundle into `models` and return its folder."""
+        used = {"training": self.samples("train"), "calibration": self.samples(self._calibrating)}
+        if (self.out / "stages" / f"{ADAPT}.pt").exists():
+            used["training"] += self.samples(REAL)
+        folders = [folder for folder in self._said("").iterdir() if folder.name != "tune"]
+        ranks = [*WORDS, *(f.name for f in folders)]
+        folders.sort(key=lambda folder: ranks.index(folder.name))
+        measured = {WORDS.get(f.name, f"hard synthetic studies: {f.name}"): f for f in folders}
+        return seal_run(self.settings, self.out, used, measured, models)
+
+    def _learning(self, adapting: list[Sample]) -> Cohort:
+        weight = self.settings.data.real_weight
+        return Cohort(train=self.samples("train"), tune=self.samples("tune"), adapt=adapting, adapt_weight=weight)
+
+    def _real(self) -> bool:
+        return any((self.out / "samples" / REAL).glob("*.npz"))
+
+    def _said(self, name: str) -> Path:
+        return self.out / "predictions" / name
+
+    @property
+    def _calibrating(self) -> str:
+        return "calibrate" if self.settings.data.calibrate else "tune"
+
+    def _sets(self) -> list[str]:
+        names = (*SPLITS, *synthetic.STRATA[self.settings.data.kind])
+        return [name for name in names if self._count(name)]
+
+    def _count(self, name: str) -> int:
+        return int(getattr(self.settings.data, name)) if name in SPLITS else self.settings.data.hard
+
+    def _cohort(self, name: str) -> synthetic.Cohort:
+        settings, hard = self.settings, name not in SPLITS
+        return synthetic.Cohort(
+            kind=settings.data.kind,
+            seed=settings.seed + (len(SPLITS) if hard else SPLITS.index(name)),
+            recipe=settings.recipe,
+            shifted=name == "shifted",
+            stratum=name if hard else "",
+            normal_fraction=settings.data.normal_fraction,
+            follow=FollowUp(hazard_per_day=settings.data.hazard_per_day, censor_days=settings.data.censor_days),
+        )
+
+
+def run(settings: Settings, out: Path, models: Path) -> Path:
+    """Make samples, train, export, calibrate, measure and seal; return the bundle's folder."""
+    steps = Steps(settings=settings, out=out)
+    for step in (
+        steps.synth,
+        steps.prepare,
+        steps.train,
+        steps.export,
+        steps.calibrate,
+        steps.predict,
+        steps.cross_validate,
+    ):
+        step()
+    return steps.seal(models)
