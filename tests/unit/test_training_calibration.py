@@ -108,6 +108,13 @@ def test_the_sensitivity_is_guaranteed_when_tumours_are_enough(fitted: Fitted) -
     assert fitted.calibration.uncertain_low <= fitted.calibration.threshold < fitted.calibration.uncertain_high
 
 
+def test_tumours_too_small_to_be_outlined_are_nobodys_miss(predictions: Path, fitted: Fitted) -> None:
+    """Sensitivity is tested on tumours that the daemon would report, specificity on all without."""
+    larger = fit(predictions, CalibrationSettings(), min_lesion_ml=5.0).evidence
+    assert 0 < larger.sensitivity.cases < fitted.evidence.sensitivity.cases
+    assert larger.testing == fitted.evidence.testing
+
+
 def test_masks_and_volumes_are_bounded(fitted: Fitted) -> None:
     """The outline that misses a tenth lies below the best one; volumes get an interval of a sensible width."""
     assert fitted.evidence.missed.guaranteed

@@ -17,7 +17,8 @@ def rows(fitted: Fitted) -> Iterator[Row]:
     yield "error of the tumour probability (ECE)", _n(found.tumour_ece), tested
     yield "error of voxel probabilities (ECE)", _n(found.voxel_ece), f"conceivable voxels of {tested}"
     reached = f"threshold {numbers.threshold:.3f}, sensitivity {_n(found.sensitivity.reached)}"
-    yield "tumour answer", f"{reached}, specificity {_n(found.specificity)}", f"{found.sensitivity.cases} tumours"
+    counted = f"{found.sensitivity.cases} tumours of {numbers.min_lesion_ml:g} ml or more"
+    yield "tumour answer", f"{reached}, specificity {_n(found.specificity)}", counted
     yield f"sensitivity of at least {aim.sensitivity:g}", _guarantee(fitted), _how(fitted)
     held = "in expectation" if found.missed.guaranteed and found.apart else "not guaranteed"
     outer = f"mask threshold {found.missed.value:.2f}, {held}"

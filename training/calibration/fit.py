@@ -125,7 +125,7 @@ def _finish(
     masked: Calibration, parts: _Parts, settings: CalibrationSettings, outline: tuple[Threshold, float]
 ) -> Fitted:
     """Fit the study's numbers, and gather the evidence; `outline` is the conformal threshold and the voxels' error."""
-    answer = _answer(parts, settings)
+    answer = _answer(parts, settings, masked.min_lesion_ml)
     cut = answer.sensitivity.value
     (limit, failed, auroc), baseline = _quality(parts.everyone, settings.good_dice), _baseline(parts.everyone)
     novelty = _novelty(parts.everyone, settings)
@@ -174,9 +174,10 @@ class _Answer:
     specificity: float
 
 
-def _answer(parts: _Parts, settings: CalibrationSettings) -> _Answer:
+def _answer(parts: _Parts, settings: CalibrationSettings, min_lesion_ml: float) -> _Answer:
     scale = _tumour_scale(parts.choosing, settings)
-    labelled = [c for c in parts.testing if c.tumour is not None]
+    # Smaller tumours than the daemon outlines are nobody's miss; a volume that is not known passes.
+    labelled = [c for c in parts.testing if c.tumour == 0 or (c.tumour == 1 and not c.true_ml < min_lesion_ml)]
     probability, labels = scale(_logits(labelled)), np.array([c.tumour for c in labelled])
     negatives = probability[labels == 0]
     sensitivity = _sensitivity((probability[labels == 1], negatives), settings, apart=parts.apart)
