@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 from rich.console import Console
 
@@ -49,6 +50,7 @@ def patients(root: Path, count: int) -> None:
             sitk.WriteImage(image, folder / f"{name}.nii.gz")
 
 
+@pytest.mark.timeout(1500)
 def test_every_step_follows_from_the_one_before(tmp_path: Path) -> None:
     """A sealed bundle that the daemon loads, and a report, explanation, comparison and sizes to look at."""
     patients(tmp_path / "patients", 4)
