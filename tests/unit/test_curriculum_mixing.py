@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tests.cohorts import make
-from training.curriculum.crops import Picker
+from tests.cohorts import make, tiny
+from training.curriculum.crops import Crops, Picker
 from training.settings import MixingSettings
 
 SOURCES = ("BraTS FLAIR", "BraTS T2", "ours")
@@ -56,3 +56,15 @@ def test_tumours_have_their_share() -> None:
     rng = np.random.default_rng(1)
     ill = np.mean([bool(SAMPLES[picker.pick(rng, step)[0]].tumour) for step in range(600)])
     assert ill == pytest.approx(0.9, abs=0.05)
+
+
+def test_what_shows_nothing_teaches_nothing() -> None:
+    """Half of the slices are empty, as above and below an extracted brain; none is drawn."""
+    framed = make("framed", 1, ill=False)
+    framed.image[:, 3:] = framed.image.min()
+    settings = tiny(augment__strength=0, mixing__tumour_share=0)
+    crops = Crops([framed], settings, (1,))
+    middle = settings.recipe.neighbours // 2
+    shown = [image[middle].std() > 0.1 for step in range(8) for image in crops[step].image]
+    assert len(shown) == 32
+    assert all(shown)

@@ -97,6 +97,7 @@ class Crops(Dataset[Batch]):
         self._picker = Picker(self._samples, settings.mixing)
         self._augment = Augment(settings.augment, settings.recipe, settings.network.spatial_dims)
         self._marked: dict[int, NDArray[np.int64]] = {}
+        self._content: dict[int, NDArray[np.int64]] = {}
 
     def __len__(self) -> int:
         return max(self._settings.stages.warmup_steps, self._settings.stages.joint_steps)
@@ -113,7 +114,7 @@ class Crops(Dataset[Batch]):
         mask = truth(sample)
         if mask is None:
             raise ValueError(f"sample {sample.name} has no mask; filter it out before cropping")
-        slices = self._slices(index, mask) if wanted else np.zeros(0, np.int64)
+        slices = self._slices(index, mask) if wanted else self._shown(index, sample)
         z = int(rng.choice(slices)) if slices.size else int(rng.integers(mask.shape[0]))
         window = self._window(mask[z], rng, aim=wanted)
         image, marked = (self._volume if self._settings.network.spatial_dims == 3 else self._stack)(sample, z, window)
@@ -123,6 +124,13 @@ class Crops(Dataset[Batch]):
         if index not in self._marked:
             self._marked[index] = np.flatnonzero(mask.any(axis=(1, 2)))
         return self._marked[index]
+
+    def _shown(self, index: int, sample: Sample) -> NDArray[np.int64]:
+        """Return the slices that show something: an extracted brain in a wide frame has many that do not."""
+        if index not in self._content:
+            first = np.asarray(sample.image[0])
+            self._content[index] = np.flatnonzero((first > first.min()).any(axis=(1, 2)))
+        return self._content[index]
 
     def _window(self, mask: NDArray[np.uint8], rng: np.random.Generator, *, aim: bool) -> tuple[slice, slice]:
         crop = self._settings.stages.crop
