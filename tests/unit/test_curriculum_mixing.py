@@ -13,7 +13,7 @@ SOURCES = ("BraTS FLAIR", "BraTS T2", "ours")
 SAMPLES = [make(f"{s}-{i}", i, ill=i % 2 == 0, source=s) for s in SOURCES for i in range(4)]
 
 
-def drawn(count: int = 600, **mixing: object) -> Counter[str]:
+def drawn(mixing: dict[str, object], count: int = 600) -> Counter[str]:
     """Return how often each source was drawn."""
     picker = Picker(SAMPLES, MixingSettings.model_validate(mixing))
     rng = np.random.default_rng(1)
@@ -22,32 +22,32 @@ def drawn(count: int = 600, **mixing: object) -> Counter[str]:
 
 def test_weights_of_a_longer_name_win() -> None:
     """BraTS counts thrice, its T2 not at all."""
-    found = drawn(weights={"BraTS": 3.0, "BraTS T2": 0.0})
+    found = drawn({"weights": {"BraTS": 3.0, "BraTS T2": 0.0}})
     assert found["BraTS T2"] == 0
     assert found["BraTS FLAIR"] / found["ours"] == pytest.approx(3, rel=0.3)
 
 
 def test_alternating_sources_take_turns() -> None:
     """Each source has its step, whatever its size."""
-    assert drawn(count=9, mode="alternating") == dict.fromkeys(SOURCES, 3)
+    assert drawn({"mode": "alternating"}, count=9) == dict.fromkeys(SOURCES, 3)
 
 
 def test_a_single_source_may_have_several_parts() -> None:
     """Only what begins with the name is drawn."""
-    assert set(drawn(mode="single", only="BraTS")) == {"BraTS FLAIR", "BraTS T2"}
+    assert set(drawn({"mode": "single", "only": "BraTS"})) == {"BraTS FLAIR", "BraTS T2"}
 
 
 @pytest.mark.parametrize("mixing", [{"weights": {"UCSF": 2.0}}, {"mode": "single", "only": "UCSF"}])
 def test_a_name_that_no_source_has_is_refused(mixing: dict[str, object]) -> None:
     """The sources that there are are told."""
     with pytest.raises(ValueError, match=r"UCSF.*BraTS FLAIR"):
-        drawn(**mixing)
+        drawn(mixing)
 
 
 def test_nothing_left_to_draw_is_refused() -> None:
     """All weights are 0."""
     with pytest.raises(ValueError, match="no sample is left"):
-        drawn(weights={"BraTS": 0.0, "ours": 0.0})
+        drawn({"weights": {"BraTS": 0.0, "ours": 0.0}})
 
 
 def test_tumours_have_their_share() -> None:
