@@ -84,11 +84,7 @@ def quickstart(chosen: Settings, out: Path, console: Console) -> Path:
     """
     run = Quickstart(settings=chosen, out=out)
     steps: tuple[Callable[[], object], ...] = (
-        run.synth,
-        run.train,
-        run.export,
-        run.calibrate,
-        run.predict,
+        *run.before_sealing(),
         run.seal,
         run.evaluate,
         run.explain,

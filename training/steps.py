@@ -1,6 +1,7 @@
 """The steps from settings to a sealed bundle, each from what the one before left in the run's folder."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,18 @@ class Steps:
 
     settings: Settings
     out: Path
+
+    def before_sealing(self) -> tuple[Callable[[], None], ...]:
+        """Return what makes and measures a model, in order."""
+        return (
+            self.synth,
+            self.prepare,
+            self.train,
+            self.export,
+            self.calibrate,
+            self.predict,
+            self.cross_validate,
+        )
 
     def samples(self, name: str) -> list[Sample]:
         """Return a set as memory maps; as many as the settings say, though more lie there."""
@@ -151,14 +164,6 @@ class Steps:
 def run(settings: Settings, out: Path, models: Path) -> Path:
     """Make samples, train, export, calibrate, measure and seal; return the bundle's folder."""
     steps = Steps(settings=settings, out=out)
-    for step in (
-        steps.synth,
-        steps.prepare,
-        steps.train,
-        steps.export,
-        steps.calibrate,
-        steps.predict,
-        steps.cross_validate,
-    ):
+    for step in steps.before_sealing():
         step()
     return steps.seal(models)
