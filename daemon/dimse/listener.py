@@ -64,7 +64,7 @@ class _Guest:
         return self._conversation is None or self._conversation.idle
 
     def admit(self, calling_ae: str, called_ae: str) -> Rejection | None:
-        rejection = self._listener.admit(calling_ae, called_ae)
+        rejection = self._listener.admit(self, calling_ae, called_ae)
         if rejection is not None:
             LOGGER.warning("association from AE %r to AE %r rejected: %s", calling_ae, called_ae, rejection)
         return rejection
@@ -87,8 +87,7 @@ class _Guest:
     def closed(self) -> None:
         if self._conversation is not None:
             self._conversation.abandon()
-        if self._parties is not None:
-            self._listener.part(self._parties)
+        self._listener.part(self, self._parties)
 
 
 class Listener:
@@ -106,7 +105,7 @@ class Listener:
         self._entity = self._application_entity()
         self._lock = threading.Lock()
         self._associations: set[FastAssociation] = set()
-        self._open: set[str] = set()
+        self._admitted: set[_Guest] = set()
         self._server: socket.socket | None = None
         self._acceptor: threading.Thread | None = None
 
@@ -161,29 +160,31 @@ class Listener:
         self._join(_CUT_SECONDS)
         LOGGER.info("listener stopped, %d associations left over", len(self._running()))
 
-    def admit(self, calling_ae: str, called_ae: str) -> Rejection | None:
-        """Return why an association is rejected, or None."""
+    def admit(self, guest: _Guest, calling_ae: str, called_ae: str) -> Rejection | None:
+        """Return why an association is rejected, or None, and then `guest` has a place until it parts."""
         settings = self._settings
         if not settings.any_called_ae and called_ae != settings.ae_title:
             return CALLED_AE_NOT_RECOGNISED
         if not settings.allow_any_caller and calling_ae not in settings.callers:
             return CALLING_AE_NOT_RECOGNISED
         with self._lock:
-            full = len(self._open) >= settings.max_associations
-        return LOCAL_LIMIT_EXCEEDED if full else None
+            if len(self._admitted) >= settings.max_associations:
+                return LOCAL_LIMIT_EXCEEDED
+            self._admitted.add(guest)
+        return None
 
     def converse(self, parties: Parties, contexts: Mapping[int, Accepted]) -> Conversation:
         """Announce an association to the reception and return what serves it."""
-        with self._lock:
-            self._open.add(parties.association)
         LOGGER.info("association %s opened by AE %s", parties.association, parties.calling_ae)
         self._reception.association_opened(parties.association, parties.calling_ae)
         return Conversation(parties, contexts, self._reception, self._commitments)
 
-    def part(self, parties: Parties) -> None:
-        """Tell the reception that an association is over."""
+    def part(self, guest: _Guest, parties: Parties | None) -> None:
+        """Take the place back and, of an association that was opened, tell the reception that it is over."""
         with self._lock:
-            self._open.discard(parties.association)
+            self._admitted.discard(guest)
+        if parties is None:
+            return
         LOGGER.info("association %s closed", parties.association)
         self._reception.association_closed(parties.association)
 

@@ -26,19 +26,18 @@ def weighted(terms: Terms, weights: TaskWeights) -> Tensor:
 
 
 class Outline(nn.Module):
-    """Crops -> outline losses; Focal Tversky joins after `late` of the stage.
+    """Crops -> losses of the outline and of the activation map's cells; Focal Tversky joins after `late` of the stage.
 
-    Where segmentation is off, the activation map's cells stand in, so that the encoder still learns to see tumours.
+    The cells teach the encoder to tell tumours from what looks alike; a network that only outlines has no map.
     """
 
-    def __init__(self, net: MultitaskNet, *, late: float, cells: bool) -> None:
+    def __init__(self, net: MultitaskNet, *, late: float) -> None:
         super().__init__()
         self.net = net
         self._late = late
-        self._cells = cells or not net.settings.do_seg
 
     def forward(self, batch: Batch, progress: float) -> Terms:
-        """Return `seg` and, where asked for, `cells`."""
+        """Return `seg` and `cells`, as the tasks need them."""
         net, n, rate = self.net, len(batch.image), self.net.settings.dropout
         maps = net.encoder(batch.image)
         terms: Terms = {}
@@ -49,7 +48,7 @@ class Outline(nn.Module):
             terms["seg"] = losses.dice_bce(logits, batch.mask)
             if progress >= self._late:
                 terms["seg"] = terms["seg"] + losses.focal_tversky(logits, batch.mask)
-        if self._cells and net.settings.needs_map:
+        if net.settings.needs_map:
             detect, _ = net.head_masks(rate)
             cam = net.heads.tumour.detect(as_slices(maps[-1]) * detect).float()
             terms["cells"] = losses.cells(cam, batch.mask)
@@ -119,7 +118,7 @@ class Joint(nn.Module):
 
     def __init__(self, net: MultitaskNet, cohort: Cohorts) -> None:
         super().__init__()
-        self.outline = Outline(net, late=0.0, cells=True)
+        self.outline = Outline(net, late=0.0)
         self.cohort = cohort
 
     def forward(self, batch: Mixed, progress: float) -> Terms:

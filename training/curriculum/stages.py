@@ -111,7 +111,7 @@ class Course:
 
 
 def warm_up(run: Run, net: MultitaskNet, cohort: Cohort) -> None:
-    """Let encoder and decoder learn to outline tumours; without segmentation, encoder and activation map."""
+    """Let encoder and decoder learn to outline tumours, and the encoder's map to show where they are."""
     _outline(run, net, cohort, WARMUP, cohort.train)
 
 
@@ -126,11 +126,11 @@ def adapt(run: Run, net: MultitaskNet, cohort: Cohort) -> None:
 
 def _outline(run: Run, net: MultitaskNet, cohort: Cohort, name: str, samples: Sequence[Sample]) -> None:
     settings, stages, first = run.settings, run.settings.stages, name == WARMUP
-    net.thaw(("encoder", "decoder") if net.settings.do_seg else ("encoder", "tumour"))
+    net.thaw(("encoder", "decoder", "tumour"))
     net.train()
     course = Course(
         name=name,
-        objective=Outline(net, late=0.5 if first else 0.0, cells=False),
+        objective=Outline(net, late=0.5 if first else 0.0),
         data=Crops(samples, settings, (settings.seed, NUMBERS[name], run.fabric.global_rank)),
         steps=stages.warmup_steps if first else stages.adapt_steps,
         shares={"encoder": 1.0, "decoder": 1.0, "tumour": 1.0},
