@@ -24,6 +24,8 @@ REAL = "real"
 SPLITS = ("train", "tune", "test", "shifted", "calibrate")
 CROSS_VALIDATED = "cross-validated"
 FP32 = "-fp32"
+# A fold's warm-up has seen all phantoms; to adapt and to learn heads it needs no more than these beside its patients.
+FOLD_PHANTOMS = 300
 SOURCES = {"brain": "real head", "petct": "real STS"}
 WORDS = {
     "test": "unseen synthetic studies",
@@ -105,13 +107,13 @@ class Steps:
         folds = self.settings.data.real_folds
         if not folds or not self._real():
             return
-        settings = self.settings.changed({"stages.joint_steps": 0})
+        settings = self.settings.changed({"stages.joint_steps": 0, "stages.settle_epochs": 0})
         real, fitted = self.samples(REAL), load_calibration(self.out / CALIBRATION)
         for number, (learn, held) in enumerate(split(real, folds, self.settings.seed), 1):
             here = self.out / "folds" / str(number)
             (here / "stages").mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.out / "stages" / f"{WARMUP}.pt", here / "stages" / f"{WARMUP}.pt")
-            cohort = self._learning([real[i] for i in learn])
+            cohort = self._learning([real[i] for i in learn], FOLD_PHANTOMS)
             exported = export_run(settings, train(settings, cohort, here), cohort.train, here)
             said = predict_set(settings, exported.shipped, [real[i] for i in held], here / "said", fitted.calibration)
             shutil.copytree(said, self._said(CROSS_VALIDATED), dirs_exist_ok=True)
@@ -127,9 +129,12 @@ class Steps:
         measured = {WORDS.get(f.name, f"hard synthetic studies: {f.name}"): f for f in folders}
         return seal_run(self.settings, self.out, used, measured, models)
 
-    def _learning(self, adapting: list[Sample]) -> Cohort:
-        weight = self.settings.data.real_weight
-        return Cohort(train=self.samples("train"), tune=self.samples("tune"), adapt=adapting, adapt_weight=weight)
+    def _learning(self, adapting: list[Sample], phantoms: int | None = None) -> Cohort:
+        """Return the cohort with so many phantoms (all without a number), real patients drawn as often as with all."""
+        known = self.samples("train")
+        some = known[:phantoms]
+        weight = max(round(self.settings.data.real_weight * len(some) / len(known)), 1)
+        return Cohort(train=some, tune=self.samples("tune"), adapt=adapting, adapt_weight=weight)
 
     def _real(self) -> bool:
         return any((self.out / "samples" / REAL).glob("*.npz"))

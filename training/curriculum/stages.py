@@ -34,6 +34,7 @@ from training.settings import Settings, load
 
 WARMUP, ADAPT, HEADS, JOINT, SETTLE = "warmup", "adapt", "heads", "joint", "settle"
 EMBEDDINGS = "embeddings"
+ADAPT_RATE = 0.5
 HEAD_DECAY = 1e-3
 HEAD_READINGS = 12
 
@@ -126,6 +127,7 @@ def adapt(run: Run, net: MultitaskNet, cohort: Cohort) -> None:
 
 def _outline(run: Run, net: MultitaskNet, cohort: Cohort, name: str, samples: Sequence[Sample]) -> None:
     settings, stages, first = run.settings, run.settings.stages, name == WARMUP
+    share = 1.0 if first else ADAPT_RATE
     net.thaw(("encoder", "decoder", "tumour"))
     net.train()
     course = Course(
@@ -133,7 +135,7 @@ def _outline(run: Run, net: MultitaskNet, cohort: Cohort, name: str, samples: Se
         objective=Outline(net, late=0.5 if first else 0.0),
         data=Crops(samples, settings, (settings.seed, NUMBERS[name], run.fabric.global_rank)),
         steps=stages.warmup_steps if first else stages.adapt_steps,
-        shares={"encoder": 1.0, "decoder": 1.0, "tumour": 1.0},
+        shares={"encoder": share, "decoder": share, "tumour": share},
         score=lambda t: t.score if np.isnan(t.dice) else t.dice,
         every=stages.validate_every if first else 0,
     )
