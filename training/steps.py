@@ -107,7 +107,8 @@ class Steps:
         folds = self.settings.data.real_folds
         if not folds or not self._real():
             return
-        settings = self.settings.changed({"stages.joint_steps": 0, "stages.settle_epochs": 0})
+        cheap = {"stages.head_epochs": 20, "stages.joint_steps": 0, "stages.settle_epochs": 0}
+        settings = self.settings.changed(cheap)
         real, fitted = self.samples(REAL), load_calibration(self.out / CALIBRATION)
         for number, (learn, held) in enumerate(split(real, folds, self.settings.seed), 1):
             here = self.out / "folds" / str(number)
