@@ -19,6 +19,7 @@ class Reason(StrEnum):
     FOUR_D = "four-dimensional"
     MIXED_PATIENTS = "mixed-patients"
     NO_GEOMETRY = "no-geometry"
+    DAMAGED = "damaged-instances"
     UNREADABLE_PIXELS = "unreadable-pixels"
     COLOUR_PIXELS = "colour-pixels"
     NO_SUV = "no-suv"
@@ -45,6 +46,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.FOUR_D: "The series holds several volumes at the same positions (4D).",
     Reason.MIXED_PATIENTS: "Instances of one study name different patients.",
     Reason.NO_GEOMETRY: "Image position or orientation is absent.",
+    Reason.DAMAGED: "Received instances are gone from the spool, or are no longer what was received.",
     Reason.UNREADABLE_PIXELS: "The pixel data cannot be decoded.",
     Reason.COLOUR_PIXELS: "The pixel data are colour, not monochrome.",
     Reason.NO_SUV: "The PET lacks what an SUV needs (weight, dose, half-life or times).",

@@ -63,8 +63,8 @@ class Deliver:
     def _at_hand(self, due: Sequence[DueDelivery]) -> list[DueDelivery]:
         """Return what has its file; what lost it is dead with that reason, so that it holds nothing else."""
         now = self._clock.now()
-        here = [d for d in due if self._post.spool.path(d.digest).is_file()]
-        detail = "its file is gone from the spool; restore the spool, then retry the delivery"
+        here = [d for d in due if self._post.spool.sound(d.digest)]
+        detail = "its file is gone from the spool or damaged; restore the spool, then retry the delivery"
         lost = [Change(id=d.id, state=DeliveryState.DEAD, due_at=now, detail=detail) for d in due if d not in here]
         self._post.deliveries.change(lost, now)
         return here

@@ -61,6 +61,10 @@ class Spool(Protocol):
         """Return where a file is."""
         ...
 
+    def sound(self, digest: str) -> bool:
+        """Return whether a file is there and holds what was kept."""
+        ...
+
     def put(self, content: bytes) -> tuple[str, int]:
         """Keep bytes; return digest and size."""
         ...

@@ -102,6 +102,13 @@ class Process:
     def _task(self, claimed: Claimed) -> Task:
         by_series = {uid: role for role, uid in claimed.input.series.items()}
         instances = self._stores.files.instances(claimed.input.instance_digests)
+        damaged = sum(not self._stores.spool.sound(i.digest) for i in instances)
+        if damaged:
+            raise UnprocessableError(
+                Reason.DAMAGED,
+                f"{damaged} of {len(instances)} instances are gone from the spool or damaged; check its disk, have the "
+                f"study sent again, then `overread jobs retry {claimed.lease.job_id}`",
+            )
         paths = {
             role: [self._stores.spool.path(i.digest) for i in instances if by_series[i.series_instance_uid] == role]
             for role in claimed.input.series

@@ -117,6 +117,14 @@ class Spool:
         """Return where the file of `digest` is, or would be."""
         return place(self._objects, digest)
 
+    def sound(self, digest: str) -> bool:
+        """Return whether the file of `digest` is there and its bytes still have that digest."""
+        try:
+            with self.path(digest).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == digest
+        except OSError:
+            return False
+
     def put(self, content: bytes) -> tuple[str, int]:
         """Keep `content`; return its digest and size."""
         draft = self.draft()

@@ -1,9 +1,11 @@
 """The verbs on a real ledger and spool: one bad study, file or destination never holds another."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from sqlalchemy import Engine
@@ -13,6 +15,7 @@ from daemon.domain.delivery import DeliveryState, Destination, RetryPolicy, Send
 from daemon.domain.job import JobInput
 from daemon.domain.model_bundle import BundleRef
 from daemon.domain.output import Output, OutputKind
+from daemon.domain.reasons import Reason
 from daemon.domain.reception import Announced, Verdict
 from daemon.domain.references import Reference
 from daemon.domain.work import Change, Result
@@ -22,8 +25,11 @@ from daemon.ledger.files import Files
 from daemon.ledger.intake import Intake
 from daemon.ledger.jobs import Jobs
 from daemon.ledger.migrate import upgrade
+from daemon.ledger.queries import Queries
 from daemon.services.assemble import Assemble
 from daemon.services.deliver import Confirm, Deliver, DeliveryRules, Post
+from daemon.services.ports import Reader
+from daemon.services.process import Process, Stores, WorkRules
 from daemon.services.receive import Reception, reconcile
 from daemon.services.retire import RetentionRules, Retire
 from daemon.spool.store import Spool
@@ -256,10 +262,11 @@ def test_a_study_that_cannot_be_judged_holds_no_other(house: House, caplog: pyte
     assert "1.2 could not be judged" in caplog.text
 
 
-def test_a_lost_file_holds_no_other_delivery(house: House) -> None:
-    """An output whose file is gone is dead with that reason; the next one is sent."""
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"ono")], ids=["gone", "damaged"])
+def test_a_lost_file_holds_no_other_delivery(house: House, lose: Callable[[Path], object]) -> None:
+    """An output whose file is gone or has other bytes is dead with that reason; the next one is sent."""
     lost, there = house.completed(b"one", b"two")
-    house.spool.path(lost).unlink()
+    lose(house.spool.path(lost))
     deliver, _ = house.post()
     deliver.step("pacs")
     assert house.states() == ["DEAD", "SENT"]
@@ -302,3 +309,28 @@ def test_thousands_of_files_are_freed_at_once(house: House) -> None:
     assert retire.step() == 4
     assert retire.step() == 0
     assert house.spool.sizes() == {}
+
+
+def test_a_damaged_instance_is_never_read(house: House, tmp_path: Path) -> None:
+    """A file whose bytes changed on the disk fails its job; sent again it is whole, and the job goes on."""
+    path = ct_file(tmp_path / "ct.dcm", UID)
+    assert house.receive(path) is Verdict.STORED
+    house.intake.closed("a1", NOW)
+    (digest,) = house.spool.sizes()
+    kept = house.spool.path(digest)
+    kept.write_bytes(kept.read_bytes()[:-1] + b"!")
+    study = house.jobs.waiting_studies()[0]
+    job = JobInput(study_instance_uid=study.study_instance_uid, series={}, instance_digests=(digest,))
+    house.jobs.settle(study, [(job, BundleRef(name="b", version="1", digest="d" * 64))], None, NOW)
+    stores = Stores(jobs=house.jobs, files=house.files, spool=house.spool)
+    rules = WorkRules(worker="w", destinations=tuple, software_version="0")
+    worker = Process(stores, cast("Reader", SimpleNamespace(bundles=tuple)), house.clock, rules)
+    reasons = []
+    for verdict in (Verdict.DUPLICATE, None):
+        assert worker.step()
+        (found,) = Queries(house.engine).jobs()
+        reasons.append(found.reason)
+        if verdict is not None:
+            assert house.receive(path) is verdict
+            house.jobs.retry(found.id, NOW)
+    assert reasons == [Reason.DAMAGED, Reason.MODEL]
