@@ -11,8 +11,19 @@ from daemon.errors import FatalError
 from daemon.inference.bundle import GOLDEN, Bundle
 from daemon.inference.novelty import Bank
 
+# How a tensor says that its values are in another file (`external_data`, key "location"), as protobuf writes it.
+_ELSEWHERE = b"\x0a\x08location\x12"
+
 Array = NDArray[np.float32]
 Feed = Mapping[str, Array]
+
+
+def _whole(bundle: Bundle, name: str) -> bytes:
+    """Return a graph's bytes: what lies in other files was never compared with a digest."""
+    content = (bundle.path / name).read_bytes()
+    if _ELSEWHERE in content:
+        raise FatalError(f"bundle {bundle.ref.name}: {name} keeps values outside its file; export it as one file")
+    return content
 
 
 class Model:
@@ -22,7 +33,8 @@ class Model:
         """Load the graphs.
 
         Raises:
-            FatalError: ONNX Runtime refuses a graph.
+            FatalError: ONNX Runtime refuses a graph, for an operator that it does not know among others, or a graph
+                keeps values outside its file.
         """
         self.bundle = bundle
         options = onnxruntime.SessionOptions()
@@ -31,10 +43,11 @@ class Model:
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         graphs = bundle.manifest.graphs
+        contents = [_whole(bundle, name) for name in (graphs.encoder, graphs.decoder, graphs.heads)]
         try:
             self._encoder, self._decoder, self._heads = (
-                onnxruntime.InferenceSession(str(bundle.path / name), options, providers=["CPUExecutionProvider"])
-                for name in (graphs.encoder, graphs.decoder, graphs.heads)
+                onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+                for content in contents
             )
         except Exception as error:
             # ONNX Runtime raises a class of its own per fault, all under Exception.

@@ -1,14 +1,17 @@
 """The shipped bundles: whole, listed, reproducible; damage is named."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 from daemon.config import bundled_models
 from daemon.errors import FatalError
 from daemon.inference.bundle import SUMS, installed, load_bundle
 from daemon.inference.session import Model, verify
+from tests.tiny_bundle import make_tiny_bundle, sign
 
 BUNDLES = sorted(bundled_models().glob(f"*/*/{SUMS}"))
 
@@ -60,3 +63,31 @@ def test_missing_digests_are_refused(copy: Path) -> None:
     (copy / SUMS).unlink()
     with pytest.raises(FatalError, match=SUMS):
         load_bundle(copy)
+
+
+def move_out(graph: Path) -> None:
+    """Save a graph with its weights in a file beside it."""
+    model = onnx.load(graph)
+    onnx.save(model, graph, save_as_external_data=True, location="weights.bin", size_threshold=0)
+
+
+def put_in_unknown_operator(graph: Path) -> None:
+    """Give a graph an operator that only a library of somebody's knows."""
+    model = onnx.load(graph)
+    model.graph.node[0].domain = "someone.custom"
+    model.opset_import.append(onnx.helper.make_opsetid("someone.custom", 1))
+    onnx.save(model, graph)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [(move_out, "outside its file"), (put_in_unknown_operator, "someone.custom")]
+)
+def test_a_graph_that_needs_more_than_itself_is_refused(
+    tmp_path: Path, change: Callable[[Path], None], said: str
+) -> None:
+    """Right digests are not enough: no weights in other files, no operators from other libraries."""
+    path = make_tiny_bundle(tmp_path / "bundle")
+    change(path / "decoder.onnx")
+    sign(path)
+    with pytest.raises(FatalError, match=said):
+        Model(load_bundle(path))
