@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
@@ -157,6 +158,8 @@ class House:
             software_version=__version__,
             research_use=self.settings.results.research_use,
             lease=timedelta(seconds=self.settings.inference.lease_seconds),
+            limit=timedelta(minutes=self.settings.inference.job_minutes),
+            overdue=die,
         )
         stores = Stores(jobs=self.jobs, files=self.files, spool=self.spool)
         return Process(stores, self.reader, self.clock, rules)
@@ -195,6 +198,11 @@ class CommitmentReports:
     def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: frozenset[str]) -> None:
         """Record a report."""
         self.house.deliveries.committed(transaction_uid, committed, failed, self.house.clock.now())
+
+
+def die() -> None:
+    """End this process at once; the supervisor starts another."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def reader(models: Path, threads: int, passes: int | None) -> BundleReader:

@@ -60,6 +60,8 @@ class InferenceSection(_Section):
     workers: int = Field(1, ge=0, description="Worker processes.")
     threads: int = Field(2, ge=1, description="CPU threads of each worker.")
     lease_seconds: float = Field(30, gt=1, description="A worker unheard of for this long loses its job to another.")
+    job_minutes: float = Field(30, gt=0, description="A job that takes longer has failed.")
+    memory_mb: int = Field(0, ge=0, description="Memory of each worker; a job that needs more has failed. 0: no limit.")
 
 
 class ResultsSection(_Section):

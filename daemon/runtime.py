@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -38,6 +39,15 @@ def _await_orphanhood(stop: threading.Event) -> None:
     if not stop.is_set():
         LOGGER.error("the supervisor is gone; stopping")
         stop.set()
+
+
+def cap_memory(megabytes: int) -> None:
+    """Let this process map at most so many megabytes (RLIMIT_AS); 0 sets no limit.
+
+    What asks for more gets a MemoryError, where the system would else end some process or other.
+    """
+    if megabytes:
+        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
 
 
 def loop(name: str, step: Callable[[], object], stop: threading.Event, wait: float = POLL_SECONDS) -> None:

@@ -104,9 +104,10 @@ def listen(config: ConfigOption = None) -> None:
 
 def work(config: ConfigOption = None) -> None:
     """Run one worker alone: assemble studies and process jobs."""
-    from daemon.runtime import loop
+    from daemon.runtime import cap_memory, loop
 
     house, stop = _start(config)
+    cap_memory(house.settings.inference.memory_mb)
     assemble, process = house.assemble(), house.process()
     loop("work", lambda: assemble.step() + process.step(), stop)
 

@@ -28,6 +28,8 @@ class Reason(StrEnum):
     NO_SHARED_FRAME = "no-shared-frame-of-reference"
     CONFORMANCE = "conformance"
     MODEL = "model"
+    TOO_LARGE = "too-large"
+    TIME_LIMIT = "time-limit"
     TOO_MANY_ATTEMPTS = "too-many-attempts"
     UNKNOWN = "unknown"
 
@@ -55,6 +57,8 @@ SENTENCES: dict[Reason, str] = {
     Reason.NO_SHARED_FRAME: "PET and CT share neither frame of reference nor space.",
     Reason.CONFORMANCE: "A result object failed the conformance gate and was held.",
     Reason.MODEL: "The model failed on this input.",
+    Reason.TOO_LARGE: "The study needs more memory than a worker may use.",
+    Reason.TIME_LIMIT: "The job took longer than it may.",
     Reason.TOO_MANY_ATTEMPTS: "The job failed on every attempt.",
     Reason.UNKNOWN: "An unexpected error ended the job.",
 }

@@ -1,6 +1,7 @@
 """Process: a job under lease to committed outputs, or to a reason that is kept."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,8 @@ LOGGER = logging.getLogger(__name__)
 class WorkRules:
     """How jobs are worked on; `destinations` are asked for anew at every job.
 
-    `attempts` also counts those that ended with the death of the worker, which may be no fault of the job.
+    `attempts` also counts those that ended with the death of the worker, which may be no fault of the job. A job that
+    takes longer than `limit` has failed; what hangs cannot be told to stop, so `overdue` then ends the process.
     """
 
     worker: str
@@ -34,6 +36,8 @@ class WorkRules:
     attempts: int = 50
     pause: timedelta = timedelta(seconds=30)
     research_use: bool = True
+    limit: timedelta = timedelta(minutes=30)
+    overdue: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,7 @@ class Process:
             return False
         reach(Point.JOB_CLAIMED)
         LOGGER.info("job %d claimed, attempt %d", claimed.lease.job_id, claimed.attempts)
-        with self._renewed(claimed.lease):
+        with self._renewed(claimed):
             self._work(claimed)
         return True
 
@@ -73,6 +77,8 @@ class Process:
             self._finish(claimed)
         except UnprocessableError as error:
             self._fail(claimed, error.reason, str(error))
+        except MemoryError:
+            self._fail(claimed, Reason.TOO_LARGE, "out of memory; raise inference.memory_mb, then retry the job")
         except (RetryableError, OSError) as error:
             now = self._clock.now()
             again = now + self._rules.pause * claimed.attempts
@@ -136,15 +142,22 @@ class Process:
         self._stores.jobs.fail(claimed.lease, reason, detail, self._clock.now())
 
     @contextmanager
-    def _renewed(self, lease: Lease) -> Iterator[None]:
-        """Keep the lease while the body runs."""
-        done = threading.Event()
+    def _renewed(self, claimed: Claimed) -> Iterator[None]:
+        """Keep the lease while the body runs, and end what runs for too long."""
+        done, turns = threading.Event(), math.ceil(3 * self._rules.limit / self._rules.lease)
 
         def renew() -> None:
-            while not done.wait(self._rules.lease.total_seconds() / 3):
-                self._renew(lease)
+            for _ in range(turns):
+                if done.wait(self._rules.lease.total_seconds() / 3):
+                    return
+                self._renew(claimed.lease)
+            minutes = self._rules.limit.total_seconds() / 60
+            self._fail(
+                claimed, Reason.TIME_LIMIT, f"not done after {minutes:g} minutes; see inference.job_minutes, then retry"
+            )
+            self._rules.overdue()
 
-        thread = threading.Thread(target=renew, name=f"lease-{lease.job_id}", daemon=True)
+        thread = threading.Thread(target=renew, name=f"lease-{claimed.lease.job_id}", daemon=True)
         thread.start()
         try:
             yield

@@ -1,6 +1,9 @@
 """A worker's lease while it works."""
 
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +28,7 @@ class FlakyJobs:
     def __init__(self) -> None:
         self.renewed = threading.Event()
         self.failures = 0
-        self.reason = ""
+        self.reasons: list[str] = []
 
     def claim(self, worker: str, at: datetime, lease_for: timedelta) -> Claimed:
         """Return the job."""
@@ -51,23 +54,76 @@ class FlakyJobs:
     def fail(self, lease: Lease, reason: str, detail: str, at: datetime) -> bool:
         """Keep the reason."""
         del lease, detail, at
-        self.reason = reason
+        self.reasons.append(reason)
         return True
+
+
+def worker(
+    folder: Path,
+    jobs: FlakyJobs,
+    bundles: Callable[[], tuple[Any, ...]],
+    limit: timedelta = timedelta(minutes=1),
+    overdue: Callable[[], None] = lambda: None,
+) -> Process:
+    """Return a worker on `jobs` whose reader gives `bundles`; its lease is short."""
+    engine = connect(f"sqlite:///{folder / 'ledger.db'}")
+    upgrade(engine)
+    stores = Stores(jobs=cast("Jobs", jobs), files=Files(engine), spool=Spool(folder / "spool", headroom=0))
+    rules = WorkRules(
+        worker="w",
+        destinations=tuple,
+        software_version="0",
+        lease=timedelta(seconds=0.06),
+        limit=limit,
+        overdue=overdue,
+    )
+    return Process(stores, cast("Any", SimpleNamespace(bundles=bundles)), SimpleNamespace(now=lambda: NOW), rules)
 
 
 def test_a_ledger_that_is_locked_for_a_moment_does_not_cost_the_lease(tmp_path: Path) -> None:
     """A renewal that fails is tried again while the job is still worked on."""
-    engine = connect(f"sqlite:///{tmp_path / 'ledger.db'}")
-    upgrade(engine)
     jobs = FlakyJobs()
-    stores = Stores(jobs=cast("Jobs", jobs), files=Files(engine), spool=Spool(tmp_path / "spool", headroom=0))
 
     def bundles() -> tuple[Any, ...]:
         assert jobs.renewed.wait(20)
         return ()
 
-    reader = cast("Any", SimpleNamespace(bundles=bundles))
-    rules = WorkRules(worker="w", destinations=tuple, software_version="0", lease=timedelta(seconds=0.06))
-    assert Process(stores, reader, SimpleNamespace(now=lambda: NOW), rules).step()
-    assert (jobs.failures, jobs.reason) == (1, Reason.MODEL.value)
-    engine.dispose()
+    assert worker(tmp_path, jobs, bundles).step()
+    assert (jobs.failures, jobs.reasons) == (1, [Reason.MODEL])
+
+
+def test_a_job_that_hangs_has_failed_before_its_process_is_ended(tmp_path: Path) -> None:
+    """After the time limit the failure is in the ledger first; then the process, which nothing else can stop, goes."""
+    jobs, ended = FlakyJobs(), threading.Event()
+    seen: list[list[str]] = []
+
+    def overdue() -> None:
+        seen.append(list(jobs.reasons))
+        ended.set()
+
+    def bundles() -> tuple[Any, ...]:
+        assert ended.wait(20)
+        return ()
+
+    assert worker(tmp_path, jobs, bundles, limit=timedelta(seconds=0.2), overdue=overdue).step()
+    assert seen == [[Reason.TIME_LIMIT]]
+
+
+def test_a_study_beyond_the_memory_fails_with_that_reason(tmp_path: Path) -> None:
+    """A MemoryError ends this job, not the worker."""
+    jobs = FlakyJobs()
+
+    def bundles() -> tuple[Any, ...]:
+        raise MemoryError
+
+    assert worker(tmp_path, jobs, bundles).step()
+    assert jobs.reasons == [Reason.TOO_LARGE]
+
+
+def test_capped_memory_is_refused_as_memory() -> None:
+    """A process with a cap gets a MemoryError; one without gets its memory."""
+    program = "import sys, daemon.runtime as r; r.cap_memory(int(sys.argv[1])); bytes(1 << 31)"
+    for megabytes, code in ((1024, 1), (0, 0)):
+        ended = subprocess.run([sys.executable, "-c", program, str(megabytes)], capture_output=True, check=False)
+        assert ended.returncode == code
+        assert (b"MemoryError" in ended.stderr) == bool(code)
