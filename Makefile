@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 
-.PHONY: setup demo test check bench torture format clean
+.PHONY: setup demo test check bench torture audit lock format clean
 
 setup: .venv/.ready  ## make .venv with everything, and Debian's DICOM peers where apt can
 
@@ -25,6 +25,12 @@ bench: setup  ## the figures of docs/benchmarks.md, as ratios against peers in o
 	@scripts/isolated.sh $(PY) -m benchmarks.inference
 	@scripts/isolated.sh $(PY) -m benchmarks.receive
 	@scripts/isolated.sh $(PY) -m benchmarks.answer
+
+audit:  ## what the daemon is made of, and whether any of it is known to be vulnerable
+	@scripts/audit.sh
+
+lock:  ## requirements.lock anew, from pyproject.toml and constraints.txt
+	@scripts/audit.sh lock
 
 format:
 	@.venv/bin/ruff format .
