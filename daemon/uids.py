@@ -3,9 +3,12 @@
 PS3.5 B.2: a UID under root 2.25 is the decimal form of a 128-bit UUID.
 """
 
+import re
 import uuid
 from enum import StrEnum
 
+_FORM = re.compile(r"[0-9]+(\.[0-9]+)*")
+_LENGTH = 64
 _NAMESPACE = uuid.UUID("6f1bb0b4-27e9-5d6c-9d0b-0c5a3c6a7b51")
 
 
@@ -32,3 +35,8 @@ def derive(role: Role, *parts: str) -> str:
     """
     name = "\x1f".join((role.value, *parts))
     return f"2.25.{uuid.uuid5(_NAMESPACE, name).int}"
+
+
+def is_uid(text: str) -> bool:
+    """Tell whether `text` has the form of a UID (PS3.5 9.1; leading zeros pass): a UID may become a file name."""
+    return len(text) <= _LENGTH and _FORM.fullmatch(text) is not None

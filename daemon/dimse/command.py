@@ -4,7 +4,6 @@ A command set is Implicit VR Little Endian with group 0000 only. pydicom takes a
 request and its response, which is half of what a C-STORE of a CT slice may cost; this takes microseconds.
 """
 
-import re
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -12,6 +11,7 @@ from typing import Self
 
 from daemon.dimse.statuses import COMMENT_LENGTH, Status
 from daemon.errors import RefusedError
+from daemon.uids import is_uid
 
 _HEADER = struct.Struct("<HHL")
 _SHORT = struct.Struct("<H")
@@ -21,15 +21,6 @@ _NO_DATA_SET = 0x0101
 _SOP_CLASS, _REQUESTED_SOP_CLASS = 0x0002, 0x0003
 _FIELD, _MESSAGE, _RESPONDED_TO, _DATA_SET = 0x0100, 0x0110, 0x0120, 0x0800
 _STATUS, _COMMENT, _INSTANCE, _REQUESTED_INSTANCE, _EVENT = 0x0900, 0x0902, 0x1000, 0x1001, 0x1002
-
-
-_UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)*")
-_UID_LENGTH = 64
-
-
-def is_uid(text: str) -> bool:
-    """Tell whether `text` has the form of a UID (PS3.5 9.1): a UID may become a file name."""
-    return len(text) <= _UID_LENGTH and _UID_FORM.fullmatch(text) is not None
 
 
 class CommandField(IntEnum):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from daemon.dimse.command import Command, CommandField, is_uid, respond
+from daemon.dimse.command import Command, CommandField, respond
 from daemon.dimse.contexts import STORAGE_COMMITMENT
 from daemon.dimse.part10 import head
 from daemon.dimse.ports import CommitmentHandler, Incoming, Reception
@@ -23,6 +23,7 @@ from daemon.dimse.statuses import (
 )
 from daemon.domain.reception import Announced
 from daemon.errors import OverreadError, RefusedError
+from daemon.uids import is_uid
 
 LOGGER = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from pydicom.tag import Tag
 from daemon.domain.instance import AcquisitionFacts, Geometry, Instance
 from daemon.errors import RefusedError
 from daemon.imaging.header import Element, Header, Kind, glance
+from daemon.uids import is_uid
 
 _SEVERAL = ("ImageType", "ScanningSequence", "CorrectedImage", "ImagePositionPatient", "ImageOrientationPatient")
 _TEXTS = (
@@ -67,12 +68,12 @@ def read_facts(path: Path, stored: Stored, head: bytes = b"") -> Instance:
     """Return the facts of the DICOM file at `path`; `head` holds its first bytes where they are at hand.
 
     Raises:
-        RefusedError: it is no DICOM file, is cut off within its header, or lacks a UID.
+        RefusedError: it is no DICOM file, is cut off within its header, or a UID is absent or none.
         OSError: it cannot be read now, which says nothing of what it is.
     """
     try:
         header, syntax = _header(path, head)
-        missing = [k for k in _REQUIRED if not header.get(k)]
+        missing = [k for k in _REQUIRED if not is_uid(str(header.get(k) or ""))]
         instance = None if missing else _instance(header, syntax, stored)
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -80,7 +81,7 @@ def read_facts(path: Path, stored: Stored, head: bytes = b"") -> Instance:
         # Whatever a malformed header makes the parser raise, the answer to the sender is the same.
         raise RefusedError(f"the header cannot be parsed ({type(error).__name__})") from error
     if instance is None:
-        raise RefusedError(f"{', '.join(missing)} absent: not a DICOM instance that can be kept apart")
+        raise RefusedError(f"{', '.join(missing)} absent or no UID: not a DICOM instance that can be kept apart")
     return instance
 
 

@@ -10,10 +10,11 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode, encode
 
-from daemon.dimse.command import Command, CommandField, is_uid, respond
+from daemon.dimse.command import Command, CommandField, respond
 from daemon.dimse.part10 import head
 from daemon.dimse.statuses import Status
 from daemon.errors import RefusedError
+from daemon.uids import is_uid
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
