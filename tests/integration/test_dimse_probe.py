@@ -1,0 +1,54 @@
+"""What destinations say that they take."""
+
+from pathlib import Path
+
+import pytest
+
+from daemon.dimse.contexts import COMPREHENSIVE_3D_SR_STORAGE, SEGMENTATION_STORAGE, STORAGE_COMMITMENT, VERIFICATION
+from daemon.dimse.listener import Listener, ListenerSettings
+from daemon.dimse.probe import WANTED, probe
+from daemon.domain.delivery import Destination
+from daemon.errors import RetryableError
+from tests.peers import HOST, free_port, orthanc, storescp
+from tests.receptions import RememberingReception
+
+
+def taken(ae_title: str, port: int) -> dict[str, tuple[str, ...]]:
+    """Return the accepted transfer syntaxes by SOP class UID."""
+    destination = Destination(name="pacs", ae_title=ae_title, host=HOST, port=port)
+    return {service.uid: service.transfer_syntaxes for service in probe(destination, "OVERREAD")}
+
+
+@pytest.mark.peers
+def test_orthanc_takes_everything(tmp_path: Path) -> None:
+    """A PACS with storage commitment and queries accepts all, in both uncompressed syntaxes."""
+    with orthanc(tmp_path, known={"OVERREAD": free_port()}) as archive:
+        found = taken(archive.ae_title, archive.port)
+    assert set(found) == set(WANTED)
+    assert all(len(syntaxes) == 2 for syntaxes in found.values())
+
+
+@pytest.mark.peers
+def test_a_plain_store_lacks_commitment(tmp_path: Path) -> None:
+    """DCMTK's storescp stores and echoes, and does nothing else."""
+    with storescp(tmp_path) as peer:
+        found = taken(peer.ae_title, peer.port)
+    assert found[STORAGE_COMMITMENT] == ()
+    assert found[VERIFICATION]
+    assert found[SEGMENTATION_STORAGE]
+    assert found[COMPREHENSIVE_3D_SR_STORAGE]
+
+
+def test_one_that_takes_no_results_says_so() -> None:
+    """A node that knows none of our objects accepts none of them."""
+    settings = ListenerSettings(ae_title="OTHER", port=0, allow_any_caller=True)
+    with Listener(settings, RememberingReception()) as listener:
+        found = taken("OTHER", listener.port)
+    assert found[SEGMENTATION_STORAGE] == found[COMPREHENSIVE_3D_SR_STORAGE] == ()
+    assert found[VERIFICATION]
+
+
+def test_one_that_is_down_is_no_answer() -> None:
+    """That nobody listens is an error, not a list of refusals."""
+    with pytest.raises(RetryableError, match="nothing listens"):
+        taken("PACS", free_port())
