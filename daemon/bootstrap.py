@@ -3,6 +3,7 @@
 import os
 import secrets
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -78,7 +79,7 @@ class House:
     @cached_property
     def deliveries(self) -> Deliveries:
         """Return the ledger's deliveries."""
-        return Deliveries(self.engine)
+        return Deliveries(self.engine, self.retry)
 
     @cached_property
     def files(self) -> Files:
@@ -161,16 +162,23 @@ class House:
         stores = Stores(jobs=self.jobs, files=self.files, spool=self.spool)
         return Process(stores, self.reader, self.clock, rules)
 
+    @property
+    def retry(self) -> RetryPolicy:
+        """Return how deliveries are tried again."""
+        section = self.settings.delivery
+        return RetryPolicy(
+            first=timedelta(seconds=section.first_retry_seconds),
+            longest=timedelta(seconds=section.longest_retry_seconds),
+            give_up=timedelta(days=section.give_up_days),
+        )
+
     def post(self) -> tuple[Deliver, Confirm]:
         """Return the verbs deliver and confirm for the destinations of now."""
         section = self.settings.delivery
         rules = DeliveryRules(
-            retry=RetryPolicy(
-                first=timedelta(seconds=section.first_retry_seconds),
-                longest=timedelta(seconds=section.longest_retry_seconds),
-                give_up=timedelta(days=section.give_up_days),
-            ),
+            retry=self.retry,
             report_wait=timedelta(seconds=section.report_wait_seconds),
+            unconfirmed_after=timedelta(days=section.unconfirmed_days),
         )
         post = Post(deliveries=self.deliveries, spool=self.spool, courier=self.courier())
         destinations = self.destinations()
@@ -192,7 +200,7 @@ class CommitmentReports:
 
     house: House
 
-    def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: frozenset[str]) -> None:
+    def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: Mapping[str, str]) -> None:
         """Record a report."""
         self.house.deliveries.committed(transaction_uid, committed, failed, self.house.clock.now())
 

@@ -1,4 +1,4 @@
-"""status, studies, jobs, outputs, deliveries: what the ledger says."""
+"""status, studies, jobs, outputs: what the ledger says."""
 
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 studies = typer.Typer(help="Studies that were received.", no_args_is_help=True)
 jobs = typer.Typer(help="Jobs, their answers and failures.", no_args_is_help=True)
 outputs = typer.Typer(help="Result objects.", no_args_is_help=True)
-deliveries = typer.Typer(help="Results on their way to destinations.", no_args_is_help=True)
 Limit = Annotated[int, typer.Option(help="How many, newest first.")]
 
 
@@ -51,7 +50,7 @@ def show_study(study: str, config: ConfigOption = None, as_json: JsonOption = Fa
     here = house(config)
     found = here.queries.study(study)
     if found is None:
-        _missing(f"no study {study}; see `overread studies list`")
+        missing(f"no study {study}; see `overread studies list`")
     related = here.queries.jobs(study=study)
     events = {job.id: here.queries.events(job.id) for job in related}
     if as_json:
@@ -80,7 +79,7 @@ def show_job(job: int, config: ConfigOption = None) -> None:
     here = house(config)
     found = here.queries.job(job)
     if found is None:
-        _missing(f"no job {job}; see `overread jobs list`")
+        missing(f"no job {job}; see `overread jobs list`")
     emit({"job": plain(found), "events": plain(here.queries.events(job))})
 
 
@@ -89,7 +88,7 @@ def retry_job(job: int, config: ConfigOption = None) -> None:
     """Schedule a failed or cancelled job again."""
     here = house(config)
     if here.queries.job(job) is None:
-        _missing(f"no job {job}; see `overread jobs list`")
+        missing(f"no job {job}; see `overread jobs list`")
     here.jobs.retry(job, here.clock.now())
     typer.echo(f"job {job} is SCHEDULED")
 
@@ -99,7 +98,7 @@ def cancel_job(job: int, config: ConfigOption = None) -> None:
     """Cancel a job that has not begun."""
     here = house(config)
     if here.queries.job(job) is None:
-        _missing(f"no job {job}; see `overread jobs list`")
+        missing(f"no job {job}; see `overread jobs list`")
     here.jobs.cancel(job, here.clock.now())
     typer.echo(f"job {job} is CANCELED")
 
@@ -111,26 +110,7 @@ def list_outputs(config: ConfigOption = None, limit: Limit = 50, as_json: JsonOp
     table("outputs", house(config).queries.outputs(limit=limit), columns, as_json=as_json)
 
 
-@deliveries.command("list")
-def list_deliveries(
-    config: ConfigOption = None,
-    state: Annotated[str | None, typer.Option(help="Only deliveries in this state, such as DEAD.")] = None,
-    limit: Limit = 50,
-    as_json: JsonOption = False,
-) -> None:
-    """List deliveries, newest first."""
-    columns = ("id", "output_id", "kind", "destination", "state", "attempts", "due_at", "detail")
-    table("deliveries", house(config).queries.deliveries(state=state, limit=limit), columns, as_json=as_json)
-
-
-@deliveries.command("retry")
-def retry_delivery(delivery: int, config: ConfigOption = None) -> None:
-    """Send a dead delivery again."""
-    here = house(config)
-    here.deliveries.retry(delivery, here.clock.now())
-    typer.echo(f"delivery {delivery} is PENDING")
-
-
-def _missing(message: str) -> NoReturn:
+def missing(message: str) -> NoReturn:
+    """Say that something is not there, and exit 1."""
     typer.secho(f"overread: {message}", err=True, fg=typer.colors.RED)
     raise typer.Exit(EXIT_ERROR)

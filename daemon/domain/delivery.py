@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 
@@ -12,6 +12,7 @@ class DeliveryState(StrEnum):
     PENDING = "PENDING"
     SENT = "SENT"
     CONFIRMED = "CONFIRMED"
+    UNCONFIRMED = "UNCONFIRMED"
     DEAD = "DEAD"
 
 
@@ -23,8 +24,14 @@ TRANSITIONS: Mapping[tuple[DeliveryState, DeliveryState], str] = {
     (DeliveryState.SENT, DeliveryState.SENT): "confirmation is still awaited",
     (DeliveryState.SENT, DeliveryState.PENDING): "the destination does not have it after all",
     (DeliveryState.SENT, DeliveryState.DEAD): "the destination does not have it after all, and days went by",
-    (DeliveryState.DEAD, DeliveryState.PENDING): "an administrator asked to retry",
+    (DeliveryState.SENT, DeliveryState.UNCONFIRMED): "days went by without commitment or an answer to a query",
+    (DeliveryState.UNCONFIRMED, DeliveryState.CONFIRMED): "its storage commitment report came after all",
+    (DeliveryState.UNCONFIRMED, DeliveryState.PENDING): "an administrator replayed it, or a late report denies it",
+    (DeliveryState.DEAD, DeliveryState.PENDING): "an administrator replayed it",
 }
+
+# Where a delivery has ended without the destination's word; an administrator may replay it.
+REPLAYABLE = (DeliveryState.DEAD, DeliveryState.UNCONFIRMED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +49,20 @@ class RetryPolicy:
         """
         whole = min(self.first * 2 ** min(attempt - 1, 30), self.longest)
         return whole * (0.5 + 0.5 * jitter)
+
+    def spent(self, since: datetime, now: datetime) -> bool:
+        """Return whether what is tried `since` then is to be given up."""
+        return now - since >= self.give_up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which ended deliveries to replay: all that match. `since` is when they ended, at the earliest."""
+
+    ids: tuple[int, ...] = ()
+    destination: str = ""
+    states: tuple[DeliveryState, ...] = REPLAYABLE
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

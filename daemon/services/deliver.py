@@ -21,10 +21,11 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryRules:
-    """How long to try, to wait for a commitment report, and to ask for read-back."""
+    """How long to try, to wait for a commitment report, and to ask for the destination's word at all."""
 
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     report_wait: timedelta = timedelta(seconds=60)
+    unconfirmed_after: timedelta = timedelta(days=7)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class Deliver:
         """Return what has its file; what lost it is dead with that reason, so that it holds nothing else."""
         now = self._clock.now()
         here = [d for d in due if self._post.spool.path(d.digest).is_file()]
-        detail = "its file is gone from the spool; restore the spool, then retry the delivery"
+        detail = "its file is gone from the spool; restore the spool, then replay it"
         lost = [Change(id=d.id, state=DeliveryState.DEAD, due_at=now, detail=detail) for d in due if d not in here]
         self._post.deliveries.change(lost, now)
         return here
@@ -74,7 +75,8 @@ class Deliver:
         if result.outcome is SendOutcome.STORED:
             return Change(id=delivery.id, state=DeliveryState.SENT, due_at=now, detail=result.detail)
         if result.outcome is SendOutcome.REFUSED:
-            return Change(id=delivery.id, state=DeliveryState.DEAD, due_at=now, detail=result.detail)
+            detail = f"{result.detail}; let the destination accept it, then replay it"
+            return Change(id=delivery.id, state=DeliveryState.DEAD, due_at=now, detail=detail)
         return _again(delivery, now, self._rules.retry, result.detail)
 
 
@@ -93,22 +95,21 @@ class Confirm:
         sent = [d for d in self._post.deliveries.due(DeliveryState.SENT, now) if d.destination == name]
         destination = self._destinations[name]
         fresh = [d for d in sent if not d.transaction_uid] if destination.commitment else []
-        rest = [d for d in sent if d not in fresh]
-        by_transaction: dict[str, list[DueDelivery]] = defaultdict(list)
-        for delivery in fresh:
-            by_transaction[delivery.study_instance_uid].append(delivery)
-        for group in by_transaction.values():
+        unknown = self._read_back(destination, [d for d in sent if d not in fresh])
+        # No report came and no query was answered: a request that was lost is made again.
+        again = unknown if destination.commitment else []
+        by_study: dict[str, list[DueDelivery]] = defaultdict(list)
+        for delivery in (*fresh, *again):
+            by_study[delivery.study_instance_uid].append(delivery)
+        for group in by_study.values():
             self._ask(destination, group)
-        if rest:
-            self._read_back(destination, rest)
         return len(sent)
 
     def _ask(self, destination: Destination, group: Sequence[DueDelivery]) -> None:
         """Ask to commit; the transaction is in the ledger first, because the report may overtake our return."""
         now = self._clock.now()
         transaction = derive(Role.TRANSACTION, destination.name, now.isoformat(), *(str(d.id) for d in group))
-        wait = now + self._rules.report_wait
-        self._note(group, wait, "asked for storage commitment", transaction)
+        self._note(group, "asked for storage commitment", transaction)
         reach(Point.COMMITMENT_ASKED)
         try:
             asked = self._post.courier.ask_commitment(destination, transaction, [_reference(d) for d in group])
@@ -118,29 +119,60 @@ class Confirm:
         if not asked:
             self._read_back(destination, group)
 
-    def _read_back(self, destination: Destination, group: Sequence[DueDelivery]) -> None:
+    def _read_back(self, destination: Destination, group: Sequence[DueDelivery]) -> list[DueDelivery]:
+        """Settle what the destination lists or does not; return what is still SENT because it cannot be asked."""
         now = self._clock.now()
+        if not group:
+            return []
         try:
             present = self._post.courier.present(destination, [_reference(d) for d in group])
         except RetryableError as error:
-            self._note(group, now + self._rules.report_wait, str(error))
-            return
+            return self._unknown(group, str(error))
         here = [d for d in group if d.sop_instance_uid in present]
         self._change([Change(id=d.id, state=DeliveryState.CONFIRMED, due_at=now, detail="read back") for d in here])
         reach(Point.CONFIRMED)
         absent = [d for d in group if d.sop_instance_uid not in present]
         patient = [d for d in absent if d.sent_at and now - d.sent_at < self._rules.report_wait]
-        self._note(patient, now + self._rules.report_wait / 6, "not listed by the destination yet")
-        lost = [d for d in absent if d not in patient]
-        self._change([_again(d, now, self._rules.retry, "the destination does not list it") for d in lost])
-
-    def _note(self, group: Sequence[DueDelivery], due_at: datetime, detail: str, transaction: str = "") -> None:
+        soon = now + self._rules.report_wait / 6
         self._change(
             [
-                Change(id=d.id, state=DeliveryState.SENT, due_at=due_at, detail=detail, transaction_uid=transaction)
+                Change(id=d.id, state=DeliveryState.SENT, due_at=soon, detail="not listed by the destination yet")
+                for d in patient
+            ]
+        )
+        lost = [d for d in absent if d not in patient]
+        self._change([_again(d, now, self._rules.retry, "the destination does not list it") for d in lost])
+        return []
+
+    def _unknown(self, group: Sequence[DueDelivery], why: str) -> list[DueDelivery]:
+        """End what days brought no word of; return the others, to be asked about later."""
+        now = self._clock.now()
+        over = [d for d in group if now >= _sent_at(d) + self._rules.unconfirmed_after]
+        detail = (
+            f"stored, but unconfirmed after {_days(self._rules.unconfirmed_after)}: {why}; look for it there, mend "
+            "storage commitment or queries, then replay it"
+        )
+        self._change([Change(id=d.id, state=DeliveryState.UNCONFIRMED, due_at=now, detail=detail) for d in over])
+        waiting = [d for d in group if d not in over]
+        self._note(waiting, why)
+        return waiting
+
+    def _note(self, group: Sequence[DueDelivery], detail: str, transaction: str = "") -> None:
+        self._change(
+            [
+                Change(
+                    id=d.id, state=DeliveryState.SENT, due_at=self._next(d), detail=detail, transaction_uid=transaction
+                )
                 for d in group
             ]
         )
+
+    def _next(self, delivery: DueDelivery) -> datetime:
+        """Return when to ask again: after half its age, so that even a report that takes a day is waited for."""
+        now, sent_at = self._clock.now(), _sent_at(delivery)
+        later = now + max(self._rules.report_wait, (now - sent_at) / 2)
+        end = sent_at + self._rules.unconfirmed_after
+        return min(later, end) if end > now else later
 
     def _change(self, changes: Sequence[Change]) -> None:
         """Commit changes one by one: a report may have confirmed some of them meanwhile."""
@@ -150,11 +182,20 @@ class Confirm:
 
 def _again(delivery: DueDelivery, now: datetime, retry: RetryPolicy, detail: str) -> Change:
     """Return the next attempt, or the end where days went by."""
-    if now - delivery.created_at >= retry.give_up:
-        return Change(id=delivery.id, state=DeliveryState.DEAD, due_at=now, detail=f"gave up: {detail}")
+    if retry.spent(delivery.created_at, now):
+        gave_up = f"gave up after {_days(retry.give_up)}: {detail}; mend it, then replay it"
+        return Change(id=delivery.id, state=DeliveryState.DEAD, due_at=now, detail=gave_up)
     # Jitter spreads retries; nothing secret hangs on it.
     wait = retry.wait(delivery.attempts + 1, random.random())  # noqa: S311
     return Change(id=delivery.id, state=DeliveryState.PENDING, due_at=now + wait, detail=detail)
+
+
+def _sent_at(delivery: DueDelivery) -> datetime:
+    return delivery.sent_at or delivery.created_at
+
+
+def _days(span: timedelta) -> str:
+    return f"{span / timedelta(days=1):g} days"
 
 
 def _reference(delivery: DueDelivery) -> Reference:

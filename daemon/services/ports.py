@@ -179,7 +179,7 @@ class Deliveries(Protocol):
         """Commit what became of attempts."""
         ...
 
-    def committed(self, transaction_uid: str, present: Iterable[str], absent: Iterable[str], at: datetime) -> int:
+    def committed(self, transaction_uid: str, present: Iterable[str], absent: Mapping[str, str], at: datetime) -> int:
         """Commit a storage commitment's result."""
         ...
 

@@ -16,12 +16,14 @@ from daemon.domain.output import Output, OutputKind
 from daemon.domain.reception import Announced, Verdict
 from daemon.domain.references import Reference
 from daemon.domain.work import Change, Result
+from daemon.errors import RetryableError
 from daemon.ledger.deliveries import Deliveries
 from daemon.ledger.engine import connect
 from daemon.ledger.files import Files
 from daemon.ledger.intake import Intake
 from daemon.ledger.jobs import Jobs
 from daemon.ledger.migrate import upgrade
+from daemon.ledger.queries import Queries
 from daemon.services.assemble import Assemble
 from daemon.services.deliver import Confirm, Deliver, DeliveryRules, Post
 from daemon.services.receive import Reception, reconcile
@@ -52,6 +54,7 @@ class FakeCourier:
         self.sent: list[Path] = []
         self.asked: list[str] = []
         self.present_uids: frozenset[str] = frozenset()
+        self.offers = True
 
     def send(self, destination: Destination, paths: Sequence[Path]) -> Iterator[SendResult]:
         """Store every file."""
@@ -64,11 +67,12 @@ class FakeCourier:
         """Note the transaction."""
         del destination, references
         self.asked.append(transaction_uid)
-        return True
+        return self.offers
 
     def present(self, destination: Destination, references: Sequence[Reference]) -> frozenset[str]:
-        """List what the test set."""
-        del destination, references
+        """List what the test set, or answer no queries."""
+        if not self.offers:
+            raise RetryableError(f"{destination.name}: {len(references)} objects not found, it answers no queries")
         return self.present_uids
 
 
@@ -278,13 +282,57 @@ def test_what_is_not_there_after_days_is_dead(house: House) -> None:
     assert house.states() == ["DEAD", "CONFIRMED"]
 
 
+def test_what_nobody_confirms_is_unconfirmed_and_kept(house: House) -> None:
+    """A destination that stores, but neither commits nor answers queries: asked ever more rarely, then listed."""
+    house.completed(b"one")
+    house.courier.offers = False
+    deliver, confirm = house.post()
+    deliver.step("pacs")
+    while house.states() == ["SENT"]:
+        house.clock.at = Queries(house.engine).deliveries()[0].due_at
+        assert confirm.step("pacs") == 1
+    assert house.clock.at == NOW + timedelta(days=7)
+    assert 10 < len(house.courier.asked) < 40
+    view = Queries(house.engine).deliveries(state="UNCONFIRMED")[0]
+    assert "after 7 days" in view.detail
+    assert "it answers no queries" in view.detail
+    assert house.files.freeable(NOW + timedelta(days=999)) == []
+    assert confirm.step("pacs") == 0
+
+
+def test_a_late_report_confirms_what_was_unconfirmed(house: House) -> None:
+    """A commitment that comes after all is taken."""
+    house.completed(b"one")
+    deliver, confirm = house.post()
+    deliver.step("pacs")
+    confirm.step("pacs")
+    house.courier.offers = False
+    house.clock.at = NOW + timedelta(days=7)
+    confirm.step("pacs")
+    assert house.states() == ["UNCONFIRMED"]
+    assert house.deliveries.committed(house.courier.asked[0], ["9.0"], {}, house.clock.at) == 1
+    assert house.states() == ["CONFIRMED"]
+
+
+def test_commitment_that_brought_no_report_is_asked_again(house: House) -> None:
+    """Where no query is answered either, a request that was lost is repeated as a transaction of its own."""
+    house.completed(b"one")
+    deliver, confirm = house.post()
+    deliver.step("pacs")
+    confirm.step("pacs")
+    house.courier.offers = False
+    house.clock.at = NOW + timedelta(minutes=2)
+    confirm.step("pacs")
+    assert len(set(house.courier.asked)) == 2
+
+
 def test_what_is_sent_again_is_asked_for_again(house: House) -> None:
     """After a failed commitment the next sending gets a transaction of its own."""
     house.completed(b"one")
     deliver, confirm = house.post()
     deliver.step("pacs")
     confirm.step("pacs")
-    assert house.deliveries.committed(house.courier.asked[0], [], ["9.0"], NOW) == 1
+    assert house.deliveries.committed(house.courier.asked[0], [], {"9.0": ""}, NOW) == 1
     house.clock.at = NOW + timedelta(minutes=1)
     deliver.step("pacs")
     confirm.step("pacs")
@@ -295,7 +343,7 @@ def test_thousands_of_files_are_freed_at_once(house: House) -> None:
     """Retiring names no more values in a statement than a database takes."""
     house.completed(b"one")
     house.deliveries.change([Change(id=1, state=DeliveryState.SENT, due_at=NOW, detail="", transaction_uid="7")], NOW)
-    house.deliveries.committed("7", ["9.0"], [], NOW)
+    house.deliveries.committed("7", ["9.0"], {}, NOW)
     house.files.freed([f"{n:064x}" for n in range(40_000)])
     house.clock.at = NOW + timedelta(days=30)
     retire = Retire(house.files, house.spool, house.clock, RetentionRules())
