@@ -23,6 +23,7 @@ from daemon.errors import FatalError
 from daemon.inference.bundle import installed
 from daemon.inference.reader import BundleReader
 from daemon.ledger import migrate
+from daemon.ledger.circuits import Circuits
 from daemon.ledger.deliveries import Deliveries
 from daemon.ledger.engine import connect
 from daemon.ledger.files import Files
@@ -80,6 +81,11 @@ class House:
     def deliveries(self) -> Deliveries:
         """Return the ledger's deliveries."""
         return Deliveries(self.engine, self.retry)
+
+    @cached_property
+    def circuits(self) -> Circuits:
+        """Return the ledger's destinations that were not reached."""
+        return Circuits(self.engine)
 
     @cached_property
     def files(self) -> Files:
@@ -173,16 +179,21 @@ class House:
         )
 
     def post(self) -> tuple[Deliver, Confirm]:
-        """Return the verbs deliver and confirm for the destinations of now."""
+        """Return the verbs deliver and confirm; they look up each destination when they need it."""
         section = self.settings.delivery
         rules = DeliveryRules(
             retry=self.retry,
             report_wait=timedelta(seconds=section.report_wait_seconds),
             unconfirmed_after=timedelta(days=section.unconfirmed_days),
         )
-        post = Post(deliveries=self.deliveries, spool=self.spool, courier=self.courier())
-        destinations = self.destinations()
-        return Deliver(post, destinations, self.clock, rules), Confirm(post, destinations, self.clock, rules)
+        post = Post(
+            deliveries=self.deliveries,
+            circuits=self.circuits,
+            spool=self.spool,
+            courier=self.courier(),
+            destinations=self.destinations,
+        )
+        return Deliver(post, self.clock, rules), Confirm(post, self.clock, rules)
 
     def courier(self) -> Courier:
         """Return the network toward destinations, under our AE title."""

@@ -28,13 +28,24 @@ def house(config: "Path | None") -> "House":
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show how many studies, jobs and deliveries there are, by state."""
-    counts = house(config).queries.counts()
+    """Show how many studies, jobs, deliveries and destinations there are, by state."""
+    from collections import Counter
+
+    from daemon.domain.delivery import reached
+
+    here = house(config)
+    circuits = here.circuits.all()
+    standing = {name: reached(circuits.get(name)) for name in here.destinations()}
+    counts = {**here.queries.counts(), "destinations": dict(Counter(standing.values()))}
     if as_json:
         emit(counts)
         return
     for name, states in counts.items():
-        typer.echo(f"{name:11}" + "  ".join(f"{state} {count}" for state, count in states.items()))
+        typer.echo(f"{name:13}" + "  ".join(f"{state} {count}" for state, count in states.items()))
+    for name in sorted(standing.keys() & circuits.keys()):
+        circuit = circuits[name]
+        since = circuit.since.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        typer.echo(f"{name}: {circuit.failures} failures since {since}: {circuit.reason}")
 
 
 @studies.command("list")

@@ -55,6 +55,35 @@ class RetryPolicy:
         return now - since >= self.give_up
 
 
+OPEN_AFTER = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circuit:
+    """A destination that was not reached: how often in a row, since when, why, and when it is tried next.
+
+    From `OPEN_AFTER` failures on it is open: one object at a time probes it, until one is answered.
+    """
+
+    destination: str
+    failures: int
+    since: datetime
+    next_at: datetime
+    reason: str
+
+    @property
+    def open(self) -> bool:
+        """Return whether only a probe is sent."""
+        return self.failures >= OPEN_AFTER
+
+
+def reached(circuit: Circuit | None) -> str:
+    """Return in a word how a destination with this circuit stands."""
+    if circuit is None:
+        return "reached"
+    return "open" if circuit.open else "failing"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """Which ended deliveries to replay: all that match. `since` is when they ended, at the earliest."""
@@ -86,9 +115,18 @@ class SendOutcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class SendResult:
-    """The answer to one C-STORE: its status (None where none came) and a sentence without patient data."""
+    """The answer to one C-STORE: its status (None where none came) and a sentence without patient data.
+
+    `tried` is False where its turn never came, because the association was not had or broke before.
+    """
 
     sop_instance_uid: str
     outcome: SendOutcome
     status: int | None
     detail: str
+    tried: bool = True
+
+    @property
+    def answered(self) -> bool:
+        """Return whether the destination was there to say so."""
+        return self.status is not None or self.outcome is SendOutcome.REFUSED

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from daemon.domain.delivery import REPLAYABLE, TRANSITIONS, DeliveryState, Destination, RetryPolicy, Selection
 from daemon.domain.work import Change, DueDelivery
+from daemon.ledger.circuits import forget, hasten
 from daemon.ledger.engine import reading, writing
 from daemon.ledger.rows import IllegalTransitionError, note
 from daemon.ledger.tables import DeliveryRow, DestinationRow, JobRow, OutputRow
@@ -39,6 +40,8 @@ class Deliveries:
         Raises:
             IllegalTransitionError: the state table does not allow one of them; none is written.
         """
+        if not changes:
+            return
         with writing(self._engine) as session:
             for change in changes:
                 row = session.get_one(DeliveryRow, change.id)
@@ -103,6 +106,7 @@ class Deliveries:
                 change = Change(id=row.id, state=DeliveryState.PENDING, due_at=at, detail="replayed by administrator")
                 _move(session, row, change, at)
                 row.attempts, row.created_at = 0, at
+            hasten(session, {row.destination for row in rows}, at)
             return len(rows)
 
     def destinations(self) -> list[Destination]:
@@ -115,8 +119,9 @@ class Deliveries:
             ]
 
     def add_destination(self, destination: Destination) -> None:
-        """Add or replace a destination."""
+        """Add or replace a destination; one that was not reached is tried at once."""
         with writing(self._engine) as session:
+            forget(session, destination.name)
             session.merge(DestinationRow(**vars(destination)))
 
     def remove_destination(self, name: str) -> bool:
@@ -129,6 +134,7 @@ class Deliveries:
             )
             if waiting:
                 raise IllegalTransitionError(f"{waiting} deliveries to {name} are not finished; let them finish first")
+            forget(session, name)
             removed = session.execute(delete(DestinationRow).where(DestinationRow.name == name))
             return bool(removed.rowcount)  # type: ignore[attr-defined]
 

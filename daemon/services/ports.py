@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from daemon.domain.assembly import Completeness, Refusal, StudyFacts
-from daemon.domain.delivery import DeliveryState, Destination, SendResult
+from daemon.domain.delivery import Circuit, DeliveryState, Destination, SendResult
 from daemon.domain.instance import Instance
 from daemon.domain.job import JobInput, Lease
 from daemon.domain.model_bundle import BundleRef, InstalledBundle
@@ -184,6 +184,22 @@ class Deliveries(Protocol):
         ...
 
 
+class Circuits(Protocol):
+    """Destinations that were not reached, in the ledger."""
+
+    def get(self, name: str) -> Circuit | None:
+        """Return a destination's circuit; None where all is well."""
+        ...
+
+    def keep(self, circuit: Circuit) -> None:
+        """Commit a failure."""
+        ...
+
+    def close(self, name: str) -> None:
+        """Commit that it was reached."""
+        ...
+
+
 class Courier(Protocol):
     """The network toward destinations."""
 
@@ -195,6 +211,7 @@ class Courier(Protocol):
         """Ask to commit; False where the destination offers no such service.
 
         Raises:
+            UnreachableError: it is not reached.
             RetryableError: it cannot be asked now.
         """
         ...
@@ -203,6 +220,7 @@ class Courier(Protocol):
         """Return the SOP Instance UIDs that it lists.
 
         Raises:
+            UnreachableError: it is not reached.
             RetryableError: it cannot be asked now.
         """
         ...
