@@ -4,6 +4,7 @@ import os
 import secrets
 import signal
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -23,6 +24,7 @@ from daemon.errors import FatalError
 from daemon.inference.bundle import installed
 from daemon.inference.reader import BundleReader
 from daemon.ledger import migrate
+from daemon.ledger.circuits import Circuits
 from daemon.ledger.deliveries import Deliveries
 from daemon.ledger.engine import connect
 from daemon.ledger.files import Files
@@ -79,7 +81,12 @@ class House:
     @cached_property
     def deliveries(self) -> Deliveries:
         """Return the ledger's deliveries."""
-        return Deliveries(self.engine)
+        return Deliveries(self.engine, self.retry)
+
+    @cached_property
+    def circuits(self) -> Circuits:
+        """Return the ledger's destinations that were not reached."""
+        return Circuits(self.engine)
 
     @cached_property
     def files(self) -> Files:
@@ -164,20 +171,32 @@ class House:
         stores = Stores(jobs=self.jobs, files=self.files, spool=self.spool)
         return Process(stores, self.reader, self.clock, rules)
 
+    @property
+    def retry(self) -> RetryPolicy:
+        """Return how deliveries are tried again."""
+        section = self.settings.delivery
+        return RetryPolicy(
+            first=timedelta(seconds=section.first_retry_seconds),
+            longest=timedelta(seconds=section.longest_retry_seconds),
+            give_up=timedelta(days=section.give_up_days),
+        )
+
     def post(self) -> tuple[Deliver, Confirm]:
-        """Return the verbs deliver and confirm for the destinations of now."""
+        """Return the verbs deliver and confirm; they look up each destination when they need it."""
         section = self.settings.delivery
         rules = DeliveryRules(
-            retry=RetryPolicy(
-                first=timedelta(seconds=section.first_retry_seconds),
-                longest=timedelta(seconds=section.longest_retry_seconds),
-                give_up=timedelta(days=section.give_up_days),
-            ),
+            retry=self.retry,
             report_wait=timedelta(seconds=section.report_wait_seconds),
+            unconfirmed_after=timedelta(days=section.unconfirmed_days),
         )
-        post = Post(deliveries=self.deliveries, spool=self.spool, courier=self.courier())
-        destinations = self.destinations()
-        return Deliver(post, destinations, self.clock, rules), Confirm(post, destinations, self.clock, rules)
+        post = Post(
+            deliveries=self.deliveries,
+            circuits=self.circuits,
+            spool=self.spool,
+            courier=self.courier(),
+            destinations=self.destinations,
+        )
+        return Deliver(post, self.clock, rules), Confirm(post, self.clock, rules)
 
     def courier(self) -> Courier:
         """Return the network toward destinations, under our AE title."""
@@ -195,7 +214,7 @@ class CommitmentReports:
 
     house: House
 
-    def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: frozenset[str]) -> None:
+    def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: Mapping[str, str]) -> None:
         """Record a report."""
         self.house.deliveries.committed(transaction_uid, committed, failed, self.house.clock.now())
 

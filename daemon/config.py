@@ -77,6 +77,9 @@ class DeliverySection(_Section):
     longest_retry_seconds: float = Field(1800, gt=0, description="Longest wait between attempts.")
     give_up_days: float = Field(7, gt=0, description="After this long a delivery is dead and says why.")
     report_wait_seconds: float = Field(60, gt=0, description="Wait for a commitment report before reading back.")
+    unconfirmed_days: float = Field(
+        7, gt=0, description="After this long without the destination's word a stored result is UNCONFIRMED."
+    )
 
 
 class DestinationSection(_Section):

@@ -13,6 +13,10 @@ class RetryableError(OverreadError):
     """A passing fault: the same step is tried again later."""
 
 
+class UnreachableError(RetryableError):
+    """A destination is not there, hangs up, does not answer in time, or rejects us."""
+
+
 class RefusedError(OverreadError):
     """The input is refused and the sender is told; nothing was stored."""
 

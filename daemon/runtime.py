@@ -75,7 +75,7 @@ class Sends(Protocol):
 class Posting:
     """One thread per destination, so that a dead one holds nothing else; new destinations get theirs."""
 
-    def __init__(self, names: Callable[[], Sequence[str]], verbs: Callable[[], Sequence[Sends]]) -> None:
+    def __init__(self, names: Callable[[], Sequence[str]], verbs: Sequence[Sends]) -> None:
         self._names = names
         self._verbs = verbs
         self._threads: dict[str, threading.Thread] = {}
@@ -84,8 +84,7 @@ class Posting:
         """Start the threads that are missing."""
         for name in self._names():
             if name not in self._threads:
-                verbs = self._verbs()
-                thread = threading.Thread(target=_post, args=(name, verbs, stop), name=f"deliver-{name}")
+                thread = threading.Thread(target=_post, args=(name, self._verbs, stop), name=f"deliver-{name}")
                 thread.start()
                 self._threads[name] = thread
 

@@ -1,13 +1,17 @@
 """destinations, and send: the DICOM nodes that results go to."""
 
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from daemon.cli.ledger import house
 from daemon.cli.output import EXIT_ERROR, ConfigOption, JsonOption, table
+
+if TYPE_CHECKING:
+    from daemon.domain.delivery import Circuit, Destination
 
 app = typer.Typer(help="DICOM nodes that results go to.", no_args_is_help=True)
 
@@ -20,6 +24,11 @@ class _Row:
     port: int
     commitment: bool
     from_file: bool
+    state: str
+    failures: int
+    since: datetime | None
+    next_at: datetime | None
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +49,27 @@ class _SentRow:
 
 @app.command("list")
 def list_destinations(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List destinations."""
+    """List destinations: reached, failing, or open (only probed), since when and why."""
     here = house(config)
     named = {d.name for d in here.settings.destination}
-    rows = [_Row(**asdict(d), from_file=d.name in named) for d in here.destinations().values()]
-    table("destinations", rows, ("name", "ae_title", "host", "port", "commitment", "from_file"), as_json=as_json)
+    circuits = here.circuits.all()
+    rows = [_row(d, circuits.get(d.name), d.name in named) for d in here.destinations().values()]
+    columns = ("name", "ae_title", "host", "port", "commitment", "from_file", "state", "since", "next_at", "reason")
+    table("destinations", rows, columns, as_json=as_json)
+
+
+def _row(destination: "Destination", circuit: "Circuit | None", from_file: bool) -> _Row:  # noqa: FBT001 - a column
+    from daemon.domain.delivery import reached
+
+    return _Row(
+        **asdict(destination),
+        from_file=from_file,
+        state=reached(circuit),
+        failures=circuit.failures if circuit else 0,
+        since=circuit.since if circuit else None,
+        next_at=circuit.next_at if circuit else None,
+        reason=circuit.reason if circuit else "",
+    )
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""status, studies, jobs, outputs, deliveries: what the ledger says."""
+"""status, studies, jobs, outputs: what the ledger says."""
 
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 studies = typer.Typer(help="Studies that were received.", no_args_is_help=True)
 jobs = typer.Typer(help="Jobs, their answers and failures.", no_args_is_help=True)
 outputs = typer.Typer(help="Result objects.", no_args_is_help=True)
-deliveries = typer.Typer(help="Results on their way to destinations.", no_args_is_help=True)
 Limit = Annotated[int, typer.Option(help="How many, newest first.")]
 
 
@@ -29,13 +28,24 @@ def house(config: "Path | None") -> "House":
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show how many studies, jobs and deliveries there are, by state."""
-    counts = house(config).queries.counts()
+    """Show how many studies, jobs, deliveries and destinations there are, by state."""
+    from collections import Counter
+
+    from daemon.domain.delivery import reached
+
+    here = house(config)
+    circuits = here.circuits.all()
+    standing = {name: reached(circuits.get(name)) for name in here.destinations()}
+    counts = {**here.queries.counts(), "destinations": dict(Counter(standing.values()))}
     if as_json:
         emit(counts)
         return
     for name, states in counts.items():
-        typer.echo(f"{name:11}" + "  ".join(f"{state} {count}" for state, count in states.items()))
+        typer.echo(f"{name:13}" + "  ".join(f"{state} {count}" for state, count in states.items()))
+    for name in sorted(standing.keys() & circuits.keys()):
+        circuit = circuits[name]
+        since = circuit.since.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        typer.echo(f"{name}: {circuit.failures} failures since {since}: {circuit.reason}")
 
 
 @studies.command("list")
@@ -51,7 +61,7 @@ def show_study(study: str, config: ConfigOption = None, as_json: JsonOption = Fa
     here = house(config)
     found = here.queries.study(study)
     if found is None:
-        _missing(f"no study {study}; see `overread studies list`")
+        missing(f"no study {study}; see `overread studies list`")
     related = here.queries.jobs(study=study)
     events = {job.id: here.queries.events(job.id) for job in related}
     if as_json:
@@ -80,7 +90,7 @@ def show_job(job: int, config: ConfigOption = None) -> None:
     here = house(config)
     found = here.queries.job(job)
     if found is None:
-        _missing(f"no job {job}; see `overread jobs list`")
+        missing(f"no job {job}; see `overread jobs list`")
     emit({"job": plain(found), "events": plain(here.queries.events(job))})
 
 
@@ -89,7 +99,7 @@ def retry_job(job: int, config: ConfigOption = None) -> None:
     """Schedule a failed or cancelled job again."""
     here = house(config)
     if here.queries.job(job) is None:
-        _missing(f"no job {job}; see `overread jobs list`")
+        missing(f"no job {job}; see `overread jobs list`")
     here.jobs.retry(job, here.clock.now())
     typer.echo(f"job {job} is SCHEDULED")
 
@@ -99,7 +109,7 @@ def cancel_job(job: int, config: ConfigOption = None) -> None:
     """Cancel a job that has not begun."""
     here = house(config)
     if here.queries.job(job) is None:
-        _missing(f"no job {job}; see `overread jobs list`")
+        missing(f"no job {job}; see `overread jobs list`")
     here.jobs.cancel(job, here.clock.now())
     typer.echo(f"job {job} is CANCELED")
 
@@ -111,26 +121,7 @@ def list_outputs(config: ConfigOption = None, limit: Limit = 50, as_json: JsonOp
     table("outputs", house(config).queries.outputs(limit=limit), columns, as_json=as_json)
 
 
-@deliveries.command("list")
-def list_deliveries(
-    config: ConfigOption = None,
-    state: Annotated[str | None, typer.Option(help="Only deliveries in this state, such as DEAD.")] = None,
-    limit: Limit = 50,
-    as_json: JsonOption = False,
-) -> None:
-    """List deliveries, newest first."""
-    columns = ("id", "output_id", "kind", "destination", "state", "attempts", "due_at", "detail")
-    table("deliveries", house(config).queries.deliveries(state=state, limit=limit), columns, as_json=as_json)
-
-
-@deliveries.command("retry")
-def retry_delivery(delivery: int, config: ConfigOption = None) -> None:
-    """Send a dead delivery again."""
-    here = house(config)
-    here.deliveries.retry(delivery, here.clock.now())
-    typer.echo(f"delivery {delivery} is PENDING")
-
-
-def _missing(message: str) -> NoReturn:
+def missing(message: str) -> NoReturn:
+    """Say that something is not there, and exit 1."""
     typer.secho(f"overread: {message}", err=True, fg=typer.colors.RED)
     raise typer.Exit(EXIT_ERROR)

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from daemon import log
-from daemon.cli import destinations, doctor, ledger, models, process, run
+from daemon.cli import deliveries, destinations, doctor, ledger, models, process, run
 from daemon.cli.output import EXIT_ERROR
 from daemon.errors import OverreadError
 
@@ -25,7 +25,7 @@ app.command()(ledger.status)
 app.add_typer(ledger.studies, name="studies")
 app.add_typer(ledger.jobs, name="jobs")
 app.add_typer(ledger.outputs, name="outputs")
-app.add_typer(ledger.deliveries, name="deliveries")
+app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(destinations.app, name="destinations")
 app.command()(destinations.send)
 app.add_typer(models.app, name="models")

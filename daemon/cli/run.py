@@ -117,12 +117,16 @@ def deliver(config: ConfigOption = None) -> None:
     from daemon.runtime import RETIRE_SECONDS, Posting, loop
 
     house, stop = _start(config)
-    posting = Posting(lambda: tuple(house.destinations()), house.post)
+    house.circuits.hasten(house.clock.now())
+    send, confirm = house.post()
     retire = house.retire()
+    posting = Posting(lambda: tuple(house.destinations()), (send, confirm))
     posting.refresh(stop)
 
     def tend() -> int:
         posting.refresh(stop)
+        send.bury()
+        confirm.bury()
         return retire.step()
 
     loop("retire", tend, stop, RETIRE_SECONDS / 12)

@@ -9,7 +9,7 @@ from daemon.dimse.ports import CommitmentHandler
 from daemon.dimse.requestor import DEFAULT_LIMITS, Echo, Limits, NotOfferedError
 from daemon.domain.delivery import Destination, SendResult
 from daemon.domain.references import Reference
-from daemon.errors import RetryableError
+from daemon.errors import RetryableError, UnreachableError
 
 
 class Courier:
@@ -32,10 +32,13 @@ class Courier:
         """Ask to commit; False where the destination offers no such service.
 
         Raises:
+            UnreachableError: it is not reached, or does not answer.
             RetryableError: it cannot be asked now.
         """
         wanted = CommitmentRequest(transaction_uid=transaction_uid, references=references)
         answer = commitment.request(destination, wanted, self._calling_ae, self._handler, self._limits)
+        if answer.outcome is CommitmentOutcome.RETRY and answer.status is None:
+            raise UnreachableError(answer.detail)
         if answer.outcome is CommitmentOutcome.RETRY:
             raise RetryableError(answer.detail)
         return answer.outcome is CommitmentOutcome.ASKED
@@ -44,6 +47,7 @@ class Courier:
         """Return the SOP Instance UIDs that the destination lists.
 
         Raises:
+            UnreachableError: it is not reached.
             RetryableError: it cannot be asked now, or answers no queries, so that nothing is known.
         """
         try:

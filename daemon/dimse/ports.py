@@ -1,5 +1,6 @@
 """What the listener calls; services and adapters fit these structurally."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from daemon.domain.reception import Announced, Verdict
@@ -45,8 +46,8 @@ class Reception(Protocol):
 class CommitmentHandler(Protocol):
     """Where Storage Commitment reports go, by whichever association they come."""
 
-    def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: frozenset[str]) -> None:
-        """Take the SOP Instance UIDs that a PACS vouches for and those that it does not.
+    def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: Mapping[str, str]) -> None:
+        """Take the SOP Instance UIDs that a PACS vouches for, and those that it does not with its reasons.
 
         A report may come twice, or for a transaction that is unknown: neither may raise.
         """

@@ -1,6 +1,6 @@
 """Storage Commitment data sets: what is asked and what is reported (PS3.4 J.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
+from daemon.dimse.statuses import commitment_failure
 from daemon.domain.references import Reference
 from daemon.errors import RefusedError
 
@@ -16,11 +17,11 @@ MOST_BYTES = 16 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a PACS says of one transaction: the SOP Instance UIDs it keeps, and those it does not."""
+    """What a PACS says of one transaction: the SOP Instance UIDs it keeps, and those it does not, with the reason."""
 
     transaction_uid: str
     committed: frozenset[str]
-    failed: frozenset[str]
+    failed: Mapping[str, str]
 
 
 def request_dataset(transaction_uid: str, references: Sequence[Reference]) -> Dataset:
@@ -55,8 +56,10 @@ def read_report(dataset: Dataset) -> Report:
         raise RefusedError("storage commitment report: Transaction UID (0008,1195) is absent")
     return Report(
         transaction_uid=transaction,
-        committed=_uids(dataset, "ReferencedSOPSequence"),
-        failed=_uids(dataset, "FailedSOPSequence"),
+        committed=frozenset(_uid(item) for item in dataset.get("ReferencedSOPSequence") or ()),
+        failed={
+            _uid(item): commitment_failure(item.get("FailureReason")) for item in dataset.get("FailedSOPSequence") or ()
+        },
     )
 
 
@@ -67,5 +70,5 @@ def _item(reference: Reference) -> Dataset:
     return item
 
 
-def _uids(dataset: Dataset, keyword: str) -> frozenset[str]:
-    return frozenset(str(item.ReferencedSOPInstanceUID) for item in dataset.get(keyword) or ())
+def _uid(item: Dataset) -> str:
+    return str(item.ReferencedSOPInstanceUID)

@@ -17,7 +17,7 @@ from daemon.dimse.contexts import VERIFICATION, requested_contexts
 from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from daemon.dimse.sockets import MendedSocket
 from daemon.domain.delivery import Destination
-from daemon.errors import RefusedError, RetryableError
+from daemon.errors import RefusedError, RetryableError, UnreachableError
 
 LOGGER = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def association(
     """Yield an established association with `destination`; release it at the end, or abort it on an error.
 
     Raises:
-        RetryableError: it cannot be reached, or rejects the association. A permanent rejection too is worth
+        UnreachableError: it cannot be reached, or rejects the association. A permanent rejection too is worth
             repeating: an AE title that the PACS does not know today may be entered there tomorrow.
         NotOfferedError: it accepts none of `contexts`.
     """
@@ -133,12 +133,12 @@ def _establish(
             evt_handlers=[*handlers, (evt.EVT_PDU_RECV, remember)],
         )
     except OSError as error:
-        raise RetryableError(f"{_named(destination)}: {error}; check host and port") from error
+        raise UnreachableError(f"{_named(destination)}: {error}; check host and port") from error
     if established.is_established:
         return established
     if established.acceptor.primitive is not None and not rejections:
         raise NotOfferedError(f"{_named(destination)}: it accepts none of the presentation contexts proposed")
-    raise RetryableError(f"{_named(destination)}: {_why(rejections, calling_ae, destination)}")
+    raise UnreachableError(f"{_named(destination)}: {_why(rejections, calling_ae, destination)}")
 
 
 def _entity(calling_ae: str, limits: Limits) -> RequestingEntity:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom import dcmread
@@ -43,7 +43,7 @@ def send(
 
     A file goes out byte by byte in its own transfer syntax; only where the peer accepts no more than another
     uncompressed little endian one is it rewritten. What fails on the way is a result, not an exception: an
-    association that cannot be had or breaks gives RETRY for all that is left.
+    association that cannot be had or breaks gives RETRY for all that is left, and says whose turn never came.
 
     Raises:
         RefusedError: a path is no Part 10 file; nothing was sent.
@@ -52,9 +52,10 @@ def send(
     if not sendables:
         return
     contexts = requested_contexts((one.sop_class_uid, one.transfer_syntax_uid) for one in sendables)
-    done = 0
+    done, reached = 0, False
     try:
         with association(destination, calling_ae, contexts, limits) as established:
+            reached = True
             for sendable in sendables:
                 yield _send_one(established, sendable, message_id=done % 65535 + 1)
                 done += 1
@@ -63,8 +64,9 @@ def send(
             yield _result(sendable, SendOutcome.REFUSED, None, _unsupported(sendable, str(error)))
     except RetryableError as error:
         LOGGER.warning("delivery to %s interrupted: %s", destination.name, error)
-        for sendable in sendables[done:]:
-            yield _result(sendable, SendOutcome.RETRY, None, str(error))
+        for number, sendable in enumerate(sendables[done:]):
+            result = _result(sendable, SendOutcome.RETRY, None, str(error))
+            yield replace(result, tried=reached and number == 0)
 
 
 def _describe(path: Path) -> _Sendable:

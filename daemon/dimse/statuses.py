@@ -19,6 +19,16 @@ _NEVER = frozenset({*range(0xA900, 0xAA00), *range(0xC000, 0xD000)})
 _BAD_REQUEST = frozenset(range(0x0100, 0x0300)) - {PROCESSING_FAILURE, 0x0213} - _WARNINGS
 PENDING = frozenset({0xFF00, 0xFF01})
 
+# Failure Reason (0008,1197) of a storage commitment report, PS3.3 C.14.1.1
+_COMMITMENT_FAILURES: Mapping[int, str] = {
+    PROCESSING_FAILURE: "processing failure",
+    0x0112: "it has no such object",
+    0x0119: "its object is of another class",
+    SOP_CLASS_NOT_SUPPORTED: "it does not commit this SOP class",
+    0x0131: "the transaction UID was used before",
+    0x0213: "resource limitation",
+}
+
 COMMENT_LENGTH = 64  # Error Comment is LO, PS3.7 E.1
 
 
@@ -72,3 +82,10 @@ def judge(status: int, comment: str = "") -> Judgement:
     if status in _BAD_REQUEST:
         return Judgement(outcome=SendOutcome.REFUSED, detail=f"the destination refuses the request: {said}")
     return Judgement(outcome=SendOutcome.RETRY, detail=f"the destination could not store it now: {said}")
+
+
+def commitment_failure(reason: int | None) -> str:
+    """Return in words why a PACS does not commit an object (PS3.3 C.14.1.1)."""
+    if reason is None:
+        return "no reason given"
+    return f"{_COMMITMENT_FAILURES.get(reason, 'unknown reason')} (0x{reason:04X})"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 
@@ -12,6 +12,7 @@ class DeliveryState(StrEnum):
     PENDING = "PENDING"
     SENT = "SENT"
     CONFIRMED = "CONFIRMED"
+    UNCONFIRMED = "UNCONFIRMED"
     DEAD = "DEAD"
 
 
@@ -23,8 +24,14 @@ TRANSITIONS: Mapping[tuple[DeliveryState, DeliveryState], str] = {
     (DeliveryState.SENT, DeliveryState.SENT): "confirmation is still awaited",
     (DeliveryState.SENT, DeliveryState.PENDING): "the destination does not have it after all",
     (DeliveryState.SENT, DeliveryState.DEAD): "the destination does not have it after all, and days went by",
-    (DeliveryState.DEAD, DeliveryState.PENDING): "an administrator asked to retry",
+    (DeliveryState.SENT, DeliveryState.UNCONFIRMED): "days went by without commitment or an answer to a query",
+    (DeliveryState.UNCONFIRMED, DeliveryState.CONFIRMED): "its storage commitment report came after all",
+    (DeliveryState.UNCONFIRMED, DeliveryState.PENDING): "an administrator replayed it, or a late report denies it",
+    (DeliveryState.DEAD, DeliveryState.PENDING): "an administrator replayed it",
 }
+
+# Where a delivery has ended without the destination's word; an administrator may replay it.
+REPLAYABLE = (DeliveryState.DEAD, DeliveryState.UNCONFIRMED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +49,49 @@ class RetryPolicy:
         """
         whole = min(self.first * 2 ** min(attempt - 1, 30), self.longest)
         return whole * (0.5 + 0.5 * jitter)
+
+    def spent(self, since: datetime, now: datetime) -> bool:
+        """Return whether what is tried `since` then is to be given up."""
+        return now - since >= self.give_up
+
+
+OPEN_AFTER = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circuit:
+    """A destination that was not reached: how often in a row, since when, why, and when it is tried next.
+
+    From `OPEN_AFTER` failures on it is open: one object at a time probes it, until one is answered.
+    """
+
+    destination: str
+    failures: int
+    since: datetime
+    next_at: datetime
+    reason: str
+
+    @property
+    def open(self) -> bool:
+        """Return whether only a probe is sent."""
+        return self.failures >= OPEN_AFTER
+
+
+def reached(circuit: Circuit | None) -> str:
+    """Return in a word how a destination with this circuit stands."""
+    if circuit is None:
+        return "reached"
+    return "open" if circuit.open else "failing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which ended deliveries to replay: all that match. `since` is when they ended, at the earliest."""
+
+    ids: tuple[int, ...] = ()
+    destination: str = ""
+    states: tuple[DeliveryState, ...] = REPLAYABLE
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +115,18 @@ class SendOutcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class SendResult:
-    """The answer to one C-STORE: its status (None where none came) and a sentence without patient data."""
+    """The answer to one C-STORE: its status (None where none came) and a sentence without patient data.
+
+    `tried` is False where its turn never came, because the association was not had or broke before.
+    """
 
     sop_instance_uid: str
     outcome: SendOutcome
     status: int | None
     detail: str
+    tried: bool = True
+
+    @property
+    def answered(self) -> bool:
+        """Return whether the destination was there to say so."""
+        return self.status is not None or self.outcome is SendOutcome.REFUSED

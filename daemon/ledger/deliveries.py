@@ -1,23 +1,26 @@
 """Deliveries: what is due, what was sent, what is confirmed; and destinations."""
 
-from collections.abc import Iterable, Sequence
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
 
-from daemon.domain.delivery import TRANSITIONS, DeliveryState, Destination
+from daemon.domain.delivery import REPLAYABLE, TRANSITIONS, DeliveryState, Destination, RetryPolicy, Selection
 from daemon.domain.work import Change, DueDelivery
+from daemon.ledger.circuits import forget, hasten
 from daemon.ledger.engine import reading, writing
 from daemon.ledger.rows import IllegalTransitionError, note
 from daemon.ledger.tables import DeliveryRow, DestinationRow, JobRow, OutputRow
 
 
 class Deliveries:
-    """Deliveries in the ledger."""
+    """Deliveries in the ledger; `retry` says when what a destination does not commit is sent again."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, retry: RetryPolicy | None = None) -> None:
         self._engine = engine
+        self._retry = retry or RetryPolicy()
 
     def due(self, state: DeliveryState, at: datetime) -> list[DueDelivery]:
         """Return the deliveries in `state` whose time has come, oldest first."""
@@ -37,43 +40,74 @@ class Deliveries:
         Raises:
             IllegalTransitionError: the state table does not allow one of them; none is written.
         """
+        if not changes:
+            return
         with writing(self._engine) as session:
             for change in changes:
                 row = session.get_one(DeliveryRow, change.id)
                 _move(session, row, change, at)
 
-    def committed(self, transaction_uid: str, present: Iterable[str], absent: Iterable[str], at: datetime) -> int:
-        """Commit a storage commitment's result: present is CONFIRMED, absent is PENDING again.
+    def committed(self, transaction_uid: str, present: Iterable[str], absent: Mapping[str, str], at: datetime) -> int:
+        """Commit a storage commitment's result: present is CONFIRMED, absent (with reasons) is sent again later.
 
         Returns:
             How many deliveries it spoke of; 0 for a transaction that is not ours.
         """
-        here, gone = set(present), set(absent)
+        here = set(present)
+        open_ = (DeliveryState.SENT.value, DeliveryState.UNCONFIRMED.value)
         with writing(self._engine) as session:
             rows = session.execute(
                 select(DeliveryRow, OutputRow.sop_instance_uid)
                 .join(OutputRow, OutputRow.id == DeliveryRow.output_id)
-                .where(DeliveryRow.transaction_uid == transaction_uid, DeliveryRow.state == DeliveryState.SENT.value)
+                .where(DeliveryRow.transaction_uid == transaction_uid, DeliveryRow.state.in_(open_))
             ).all()
             for row, uid in rows:
-                state = DeliveryState.CONFIRMED if uid in here else DeliveryState.PENDING
-                if uid in here or uid in gone:
-                    detail = "storage commitment" if uid in here else "the destination did not commit it"
-                    _move(session, row, Change(id=row.id, state=state, due_at=at, detail=detail), at)
+                if uid in here:
+                    change = Change(id=row.id, state=DeliveryState.CONFIRMED, due_at=at, detail="storage commitment")
+                    _move(session, row, change, at)
+                elif uid in absent:
+                    _move(session, row, self._uncommitted(row, absent[uid], at), at)
             return len(rows)
 
-    def retry(self, delivery_id: int, at: datetime) -> None:
-        """Send a dead delivery again.
+    def _uncommitted(self, row: DeliveryRow, reason: str, at: datetime) -> Change:
+        """Return what follows a denial: sent again after a wait, or dead where days went by."""
+        detail = f"the destination did not commit it: {reason}"
+        if self._retry.spent(row.created_at, at) and row.state == DeliveryState.SENT.value:
+            return Change(id=row.id, state=DeliveryState.DEAD, due_at=at, detail=f"gave up: {detail}")
+        # Jitter spreads retries; nothing secret hangs on it.
+        wait = self._retry.wait(max(row.attempts, 1), random.random())  # noqa: S311
+        return Change(id=row.id, state=DeliveryState.PENDING, due_at=at + wait, detail=detail)
+
+    def replay(self, selection: Selection, at: datetime) -> int:
+        """Send ended deliveries again, as if they were new: the same objects with the same UIDs.
+
+        Returns:
+            How many.
 
         Raises:
-            IllegalTransitionError: it is not dead.
-            NoResultFound: there is no such delivery.
+            IllegalTransitionError: one that `selection` names by id is not among them; none is written.
         """
+        query = select(DeliveryRow).where(DeliveryRow.state.in_([s.value for s in selection.states if s in REPLAYABLE]))
+        if selection.ids:
+            query = query.where(DeliveryRow.id.in_(selection.ids))
+        if selection.destination:
+            query = query.where(DeliveryRow.destination == selection.destination)
+        if selection.since:
+            query = query.where(DeliveryRow.due_at >= selection.since)
         with writing(self._engine) as session:
-            row = session.get_one(DeliveryRow, delivery_id)
-            change = Change(id=row.id, state=DeliveryState.PENDING, due_at=at, detail="asked by administrator")
-            _move(session, row, change, at)
-            row.attempts, row.created_at = 0, at
+            rows = session.scalars(query).all()
+            odd = sorted(set(selection.ids) - {row.id for row in rows})
+            if odd:
+                raise IllegalTransitionError(
+                    f"delivery {', '.join(map(str, odd))} is not among what has ended; nothing was replayed, see "
+                    "`overread deliveries list`"
+                )
+            for row in rows:
+                change = Change(id=row.id, state=DeliveryState.PENDING, due_at=at, detail="replayed by administrator")
+                _move(session, row, change, at)
+                row.attempts, row.created_at = 0, at
+            hasten(session, {row.destination for row in rows}, at)
+            return len(rows)
 
     def destinations(self) -> list[Destination]:
         """Return the destinations that were added by command."""
@@ -85,8 +119,9 @@ class Deliveries:
             ]
 
     def add_destination(self, destination: Destination) -> None:
-        """Add or replace a destination."""
+        """Add or replace a destination; one that was not reached is tried at once."""
         with writing(self._engine) as session:
+            forget(session, destination.name)
             session.merge(DestinationRow(**vars(destination)))
 
     def remove_destination(self, name: str) -> bool:
@@ -99,6 +134,7 @@ class Deliveries:
             )
             if waiting:
                 raise IllegalTransitionError(f"{waiting} deliveries to {name} are not finished; let them finish first")
+            forget(session, name)
             removed = session.execute(delete(DestinationRow).where(DestinationRow.name == name))
             return bool(removed.rowcount)  # type: ignore[attr-defined]
 

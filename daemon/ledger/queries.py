@@ -132,35 +132,47 @@ class Queries:
         with reading(self._engine) as session:
             return [_output(session, row) for row in session.scalars(query).all()]
 
-    def deliveries(self, *, state: str | None = None, limit: int = 100) -> list[DeliveryView]:
+    def deliveries(
+        self, *, state: str | None = None, destination: str | None = None, limit: int = 100
+    ) -> list[DeliveryView]:
         """Return the newest deliveries first."""
-        query = select(DeliveryRow, OutputRow.kind).join(OutputRow, OutputRow.id == DeliveryRow.output_id)
-        query = query.order_by(DeliveryRow.id.desc()).limit(limit)
+        query = _DELIVERIES.order_by(DeliveryRow.id.desc()).limit(limit)
         query = query.where(DeliveryRow.state == state) if state else query
+        query = query.where(DeliveryRow.destination == destination) if destination else query
         with reading(self._engine) as session:
-            return [
-                DeliveryView(
-                    id=row.id,
-                    output_id=row.output_id,
-                    kind=kind,
-                    destination=row.destination,
-                    state=row.state,
-                    attempts=row.attempts,
-                    due_at=row.due_at,
-                    detail=row.detail,
-                )
-                for row, kind in session.execute(query).all()
-            ]
+            return [_delivery(row, kind) for row, kind in session.execute(query).all()]
 
-    def events(self, job_id: int) -> list[Event]:
-        """Return a job's transitions in order."""
-        query = select(TransitionRow).where(TransitionRow.subject == "job", TransitionRow.subject_id == job_id)
+    def delivery(self, delivery_id: int) -> DeliveryView | None:
+        """Return one delivery."""
+        with reading(self._engine) as session:
+            found = session.execute(_DELIVERIES.where(DeliveryRow.id == delivery_id)).one_or_none()
+            return None if found is None else _delivery(*found)
+
+    def events(self, subject_id: int, subject: str = "job") -> list[Event]:
+        """Return the transitions of a job, or of a delivery, in order."""
+        query = select(TransitionRow).where(TransitionRow.subject == subject, TransitionRow.subject_id == subject_id)
         with reading(self._engine) as session:
             rows = session.scalars(query.order_by(TransitionRow.id)).all()
             return [
                 Event(at=r.at, subject=r.subject, subject_id=r.subject_id, old=r.old, new=r.new, detail=r.detail)
                 for r in rows
             ]
+
+
+_DELIVERIES = select(DeliveryRow, OutputRow.kind).join(OutputRow, OutputRow.id == DeliveryRow.output_id)
+
+
+def _delivery(row: DeliveryRow, kind: str) -> DeliveryView:
+    return DeliveryView(
+        id=row.id,
+        output_id=row.output_id,
+        kind=kind,
+        destination=row.destination,
+        state=row.state,
+        attempts=row.attempts,
+        due_at=row.due_at,
+        detail=row.detail,
+    )
 
 
 def _by_state(session: Session, table: type[JobRow] | type[DeliveryRow]) -> dict[str, int]:

@@ -147,6 +147,17 @@ class DestinationRow(Base):
     commitment: Mapped[bool]
 
 
+class CircuitRow(Base):
+    """A destination that was not reached; there is no row where all is well."""
+
+    __tablename__ = "circuits"
+    destination: Mapped[str] = mapped_column(String(64), primary_key=True)
+    failures: Mapped[int]
+    since: Mapped[datetime]
+    next_at: Mapped[datetime]
+    reason: Mapped[str]
+
+
 class TransitionRow(Base):
     """What changed state, when and why; rows are only ever added."""
 
@@ -163,6 +174,7 @@ class TransitionRow(Base):
 __all__ = [
     "AssociationRow",
     "Base",
+    "CircuitRow",
     "DeliveryRow",
     "DestinationRow",
     "Engine",

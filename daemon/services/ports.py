@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from daemon.domain.assembly import Completeness, Refusal, StudyFacts
-from daemon.domain.delivery import DeliveryState, Destination, SendResult
+from daemon.domain.delivery import Circuit, DeliveryState, Destination, SendResult
 from daemon.domain.instance import Instance
 from daemon.domain.job import JobInput, Lease
 from daemon.domain.model_bundle import BundleRef, InstalledBundle
@@ -183,8 +183,24 @@ class Deliveries(Protocol):
         """Commit what became of attempts."""
         ...
 
-    def committed(self, transaction_uid: str, present: Iterable[str], absent: Iterable[str], at: datetime) -> int:
+    def committed(self, transaction_uid: str, present: Iterable[str], absent: Mapping[str, str], at: datetime) -> int:
         """Commit a storage commitment's result."""
+        ...
+
+
+class Circuits(Protocol):
+    """Destinations that were not reached, in the ledger."""
+
+    def get(self, name: str) -> Circuit | None:
+        """Return a destination's circuit; None where all is well."""
+        ...
+
+    def keep(self, circuit: Circuit) -> None:
+        """Commit a failure."""
+        ...
+
+    def close(self, name: str) -> None:
+        """Commit that it was reached."""
         ...
 
 
@@ -199,6 +215,7 @@ class Courier(Protocol):
         """Ask to commit; False where the destination offers no such service.
 
         Raises:
+            UnreachableError: it is not reached.
             RetryableError: it cannot be asked now.
         """
         ...
@@ -207,6 +224,7 @@ class Courier(Protocol):
         """Return the SOP Instance UIDs that it lists.
 
         Raises:
+            UnreachableError: it is not reached.
             RetryableError: it cannot be asked now.
         """
         ...

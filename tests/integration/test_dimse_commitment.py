@@ -1,7 +1,7 @@
 """Storage Commitment: asked of a real PACS, and heard by each of the three ways a report may come."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +29,10 @@ TRANSACTION = "2.25.1234567890"
 class Heard:
     """Remembers reports."""
 
-    reports: list[tuple[str, frozenset[str], frozenset[str]]] = field(default_factory=list)
+    reports: list[tuple[str, frozenset[str], Mapping[str, str]]] = field(default_factory=list)
     failing: bool = False
 
-    def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: frozenset[str]) -> None:
+    def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: Mapping[str, str]) -> None:
         """Remember a report, or fail."""
         if self.failing:
             raise OSError("the ledger is away")
@@ -65,7 +65,8 @@ def test_orthanc_commits_what_it_has_on_a_new_association(tmp_path: Path) -> Non
         answer = request(pacs, wanted("1.2.3.1", "1.2.3.999"), US, heard)
         assert answer.outcome is CommitmentOutcome.ASKED, answer.detail
         wait_until(lambda: bool(heard.reports), 20, "Orthanc's report")
-    assert heard.reports == [(TRANSACTION, frozenset({"1.2.3.1"}), frozenset({"1.2.3.999"}))]
+    denied = {"1.2.3.999": "it has no such object (0x0112)"}
+    assert heard.reports == [(TRANSACTION, frozenset({"1.2.3.1"}), denied)]
 
 
 def report(transaction_uid: str, *committed: str) -> Dataset:
@@ -112,7 +113,7 @@ def test_a_report_on_the_same_association_is_heard() -> None:
     with archive([(evt.EVT_N_ACTION, asked)]) as pacs:
         answer = request(pacs, wanted("1.2.3.1"), US, heard, Limits(report_seconds=10))
     assert answer.outcome is CommitmentOutcome.ASKED
-    assert heard.reports == [(TRANSACTION, frozenset({"1.2.3.1"}), frozenset())]
+    assert heard.reports == [(TRANSACTION, frozenset({"1.2.3.1"}), {})]
 
 
 def test_a_report_on_a_later_association_of_ours_is_heard() -> None:
@@ -124,7 +125,7 @@ def test_a_report_on_a_later_association_of_ours_is_heard() -> None:
 
     with archive([(evt.EVT_ESTABLISHED, opened)]) as pacs:
         collect(pacs, US, heard, Limits(report_seconds=1))
-    assert heard.reports == [("2.25.77", frozenset({"1.2.3.1"}), frozenset())]
+    assert heard.reports == [("2.25.77", frozenset({"1.2.3.1"}), {})]
 
 
 @pytest.mark.parametrize("failing", [False, True])

@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine
 
 from daemon.domain.assembly import Refusal
-from daemon.domain.delivery import DeliveryState, Destination
+from daemon.domain.delivery import DeliveryState, Destination, RetryPolicy, Selection
 from daemon.domain.job import JobInput
 from daemon.domain.model_bundle import BundleRef
 from daemon.domain.output import Output, OutputKind
@@ -232,7 +232,7 @@ def test_only_confirmed_studies_may_be_freed(engine: Engine, intake: Intake) -> 
     assert files.freeable(later) == []
     deliveries.change([sent], NOW)
     assert files.freeable(later) == []
-    assert deliveries.committed("7", ["9.1"], [], NOW) == 1
+    assert deliveries.committed("7", ["9.1"], {}, NOW) == 1
     assert len(files.freeable(later)) == 4
     assert files.freeable(NOW - timedelta(days=1)) == []
 
@@ -241,18 +241,65 @@ def test_what_a_destination_does_not_commit_is_sent_again(engine: Engine, intake
     """A failed commitment makes the delivery PENDING; a foreign transaction changes nothing."""
     deliveries = delivered(engine, intake)
     deliveries.change([Change(id=1, state=DeliveryState.SENT, due_at=NOW, detail="", transaction_uid="7")], NOW)
-    assert deliveries.committed("8", ["9.1"], [], NOW) == 0
-    assert deliveries.committed("7", [], ["9.1"], NOW) == 1
-    assert [d.id for d in deliveries.due(DeliveryState.PENDING, NOW)] == [1]
+    assert deliveries.committed("8", ["9.1"], {}, NOW) == 0
+    assert deliveries.committed("7", [], {"9.1": "resource limitation"}, NOW) == 1
+    assert deliveries.due(DeliveryState.PENDING, NOW) == []
+    assert [d.id for d in deliveries.due(DeliveryState.PENDING, NOW + timedelta(minutes=1))] == [1]
+
+
+def test_what_is_never_committed_is_dead_after_days(engine: Engine, intake: Intake) -> None:
+    """A destination that takes an object and denies it each time does not get it for ever."""
+    delivered(engine, intake)
+    policy = RetryPolicy(first=timedelta(hours=12), longest=timedelta(days=2))
+    deliveries, at = Deliveries(engine, policy), NOW
+    for _ in range(20):
+        deliveries.change([Change(id=1, state=DeliveryState.SENT, due_at=at, detail="", transaction_uid="7")], at)
+        deliveries.committed("7", [], {"9.1": "resource limitation"}, at)
+        view = Queries(engine).deliveries()[0]
+        if view.state == "DEAD":
+            break
+        at = view.due_at
+    assert "resource limitation" in view.detail
+    assert at - NOW >= timedelta(days=7)
 
 
 def test_dead_deliveries_wait_for_an_administrator(engine: Engine, intake: Intake) -> None:
-    """A dead delivery is never due; a retry makes it PENDING with its attempts forgotten."""
+    """A dead delivery is never due; a replay makes it PENDING with its attempts forgotten."""
     deliveries = delivered(engine, intake)
     deliveries.change([Change(id=1, state=DeliveryState.DEAD, due_at=NOW, detail="refused")], NOW)
     assert deliveries.due(DeliveryState.PENDING, NOW + timedelta(days=1)) == []
-    deliveries.retry(1, NOW)
+    assert deliveries.replay(Selection(ids=(1,)), NOW) == 1
     assert deliveries.due(DeliveryState.PENDING, NOW)[0].attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("selection", "replayed"),
+    [
+        (Selection(), 1),
+        (Selection(destination="pacs", states=(DeliveryState.DEAD,), since=NOW), 1),
+        (Selection(destination="other"), 0),
+        (Selection(states=(DeliveryState.UNCONFIRMED,)), 0),
+        (Selection(states=(DeliveryState.PENDING,)), 0),
+        (Selection(since=NOW + timedelta(seconds=1)), 0),
+    ],
+)
+def test_a_replay_takes_what_its_selection_says(
+    engine: Engine, intake: Intake, selection: Selection, replayed: int
+) -> None:
+    """Each condition narrows the replay; what has not ended is never replayed."""
+    deliveries = delivered(engine, intake)
+    deliveries.change([Change(id=1, state=DeliveryState.DEAD, due_at=NOW, detail="refused")], NOW)
+    assert deliveries.replay(selection, NOW) == replayed
+    assert len(deliveries.due(DeliveryState.PENDING, NOW)) == replayed
+
+
+def test_a_replay_of_what_has_not_ended_is_refused_whole(engine: Engine, intake: Intake) -> None:
+    """A wrong id is named, and nothing is replayed."""
+    deliveries = delivered(engine, intake)
+    deliveries.change([Change(id=1, state=DeliveryState.DEAD, due_at=NOW, detail="refused")], NOW)
+    with pytest.raises(IllegalTransitionError, match="delivery 2, 7"):
+        deliveries.replay(Selection(ids=(7, 1, 2)), NOW)
+    assert deliveries.due(DeliveryState.PENDING, NOW) == []
 
 
 def test_destinations_with_unfinished_deliveries_stay(engine: Engine, intake: Intake) -> None:

@@ -1,6 +1,6 @@
 """The verbs on a real ledger and spool: one bad study, file or destination never holds another."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -8,142 +8,27 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from sqlalchemy import Engine
 
 from daemon.domain.assembly import Patience
-from daemon.domain.delivery import DeliveryState, Destination, RetryPolicy, SendOutcome, SendResult
+from daemon.domain.delivery import DeliveryState
 from daemon.domain.job import JobInput
 from daemon.domain.model_bundle import BundleRef
-from daemon.domain.output import Output, OutputKind
 from daemon.domain.reasons import Reason
 from daemon.domain.reception import Announced, Verdict
-from daemon.domain.references import Reference
-from daemon.domain.work import Change, Result
-from daemon.ledger.deliveries import Deliveries
+from daemon.domain.work import Change
 from daemon.ledger.engine import connect
-from daemon.ledger.files import Files
-from daemon.ledger.intake import Intake
-from daemon.ledger.jobs import Jobs
 from daemon.ledger.migrate import upgrade
 from daemon.ledger.queries import Queries
 from daemon.services.assemble import Assemble
-from daemon.services.deliver import Confirm, Deliver, DeliveryRules, Post
 from daemon.services.ports import Reader
 from daemon.services.process import Process, Stores, WorkRules
-from daemon.services.receive import Reception, reconcile
+from daemon.services.receive import reconcile
 from daemon.services.retire import RetentionRules, Retire
-from daemon.spool.store import Spool
 from tests.dicom_files import CT, ct_file, opaque_file
+from tests.houses import House
 from tests.instances import NOW, series
 
-PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104, commitment=True)
 UID = "1.2.826.0.1.3680043.8.498.3"
-
-
-class StillClock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.at = NOW
-
-    def now(self) -> datetime:
-        """Return the time that was set."""
-        return self.at
-
-
-class FakeCourier:
-    """A destination that stores everything and lists `present`."""
-
-    def __init__(self) -> None:
-        self.sent: list[Path] = []
-        self.asked: list[str] = []
-        self.present_uids: frozenset[str] = frozenset()
-
-    def send(self, destination: Destination, paths: Sequence[Path]) -> Iterator[SendResult]:
-        """Store every file."""
-        del destination
-        for path in paths:
-            self.sent.append(path)
-            yield SendResult(sop_instance_uid="", outcome=SendOutcome.STORED, status=0, detail="stored")
-
-    def ask_commitment(self, destination: Destination, transaction_uid: str, references: Sequence[Reference]) -> bool:
-        """Note the transaction."""
-        del destination, references
-        self.asked.append(transaction_uid)
-        return True
-
-    def present(self, destination: Destination, references: Sequence[Reference]) -> frozenset[str]:
-        """List what the test set."""
-        del destination, references
-        return self.present_uids
-
-
-class House:
-    """Ledger and spool in a folder, with one association open."""
-
-    def __init__(self, folder: Path, engine: Engine) -> None:
-        self.engine, self.clock, self.courier = engine, StillClock(), FakeCourier()
-        self.spool = Spool(folder / "spool", headroom=0)
-        self.intake, self.jobs, self.files = Intake(engine), Jobs(engine), Files(engine)
-        self.deliveries = Deliveries(engine)
-        self.reception = Reception(self.spool, self.intake, self.clock, b"salt")
-        self.intake.opened("a1", "MR1", NOW)
-
-    def receive(self, path: Path, uid: str = UID) -> Verdict:
-        """Push a file as the listener would."""
-        announced = Announced(
-            sop_class_uid=CT,
-            sop_instance_uid=uid,
-            transfer_syntax_uid="1.2.840.10008.1.2.1",
-            calling_ae="MR1",
-            called_ae="OVERREAD",
-            association="a1",
-        )
-        incoming = self.reception.open(announced)
-        incoming.write(path.read_bytes())
-        return incoming.finish()
-
-    def kept(self) -> int:
-        """Return how many files the spool holds, drafts too."""
-        return len(self.spool.sizes()) + len(list((self.spool.root / "incoming").iterdir()))
-
-    def post(self) -> tuple[Deliver, Confirm]:
-        """Return deliver and confirm toward one destination."""
-        post = Post(deliveries=self.deliveries, spool=self.spool, courier=self.courier)
-        rules = DeliveryRules(retry=RetryPolicy(give_up=timedelta(days=1)), report_wait=timedelta(seconds=60))
-        places = {PACS.name: PACS}
-        return Deliver(post, places, self.clock, rules), Confirm(post, places, self.clock, rules)
-
-    def completed(self, *contents: bytes) -> list[str]:
-        """Complete a job with these outputs; return their digests."""
-        for instance in series(3):
-            self.intake.record(instance, "a1")
-        self.intake.closed("a1", NOW)
-        study = self.jobs.waiting_studies()[0]
-        job = JobInput(study_instance_uid="1.2", series={"MR": "1.2.5"}, instance_digests=("x",))
-        self.jobs.settle(study, [(job, BundleRef(name="b", version="1", digest="d" * 64))], None, NOW)
-        claimed = self.jobs.claim("w", NOW, timedelta(minutes=1))
-        assert claimed is not None
-        outputs = tuple(
-            Output(
-                kind=OutputKind.REPORT,
-                sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
-                sop_instance_uid=f"9.{number}",
-                series_instance_uid="9",
-                digest=digest,
-                size=size,
-            )
-            for number, (digest, size) in enumerate(map(self.spool.put, contents))
-        )
-        result = Result(findings=None, outputs=outputs, destinations=("pacs",), seconds={})
-        assert self.jobs.complete(claimed.lease, result, NOW)
-        return [output.digest for output in outputs]
-
-    def states(self) -> list[str]:
-        """Return the states of deliveries, by id."""
-        far = NOW + timedelta(days=999)
-        found = [(d.id, state.value) for state in DeliveryState for d in self.deliveries.due(state, far)]
-        return [state for _, state in sorted(found)]
 
 
 @pytest.fixture
@@ -158,16 +43,16 @@ def house(tmp_path: Path) -> Iterator[House]:
 def test_what_is_stored_has_file_and_row(house: House, tmp_path: Path) -> None:
     """After STORED the spool holds the bytes under their digest and the ledger knows their size."""
     path = ct_file(tmp_path / "a.dcm", UID)
-    assert house.receive(path) is Verdict.STORED
-    assert house.receive(path) is Verdict.DUPLICATE
+    assert house.receive(path, UID) is Verdict.STORED
+    assert house.receive(path, UID) is Verdict.DUPLICATE
     assert house.files.kept() == house.spool.sizes()
     assert list(house.files.kept().values()) == [path.stat().st_size]
 
 
 def test_other_bytes_are_kept_beside(house: House, tmp_path: Path) -> None:
     """The same UID with other pixels is a conflict: both files stay, only the first is read."""
-    assert house.receive(ct_file(tmp_path / "a.dcm", UID)) is Verdict.STORED
-    assert house.receive(ct_file(tmp_path / "b.dcm", UID)) is Verdict.CONFLICT
+    assert house.receive(ct_file(tmp_path / "a.dcm", UID), UID) is Verdict.STORED
+    assert house.receive(ct_file(tmp_path / "b.dcm", UID), UID) is Verdict.CONFLICT
     assert len(house.files.kept()) == 2
     assert len(house.jobs.waiting_studies()[0].instances) == 1
 
@@ -175,7 +60,7 @@ def test_other_bytes_are_kept_beside(house: House, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("body", "verdict"), [(b"", Verdict.MALFORMED), (b"\x08\x00nonsense", Verdict.MALFORMED)])
 def test_what_cannot_be_parsed_leaves_nothing(house: House, tmp_path: Path, body: bytes, verdict: Verdict) -> None:
     """A malformed object is refused and its file is gone."""
-    assert house.receive(opaque_file(tmp_path / "x.dcm", "1.2.840.10008.1.2.1", body)) is verdict
+    assert house.receive(opaque_file(tmp_path / "x.dcm", "1.2.840.10008.1.2.1", body), UID) is verdict
     assert house.kept() == 0
 
 
@@ -188,7 +73,7 @@ def test_uids_other_than_announced_are_refused(house: House, tmp_path: Path) -> 
 def test_refusing_a_copy_never_removes_the_promised_file(house: House, tmp_path: Path) -> None:
     """Equal bytes announced wrongly later are refused, and the acknowledged file stays."""
     path = ct_file(tmp_path / "a.dcm", UID)
-    assert house.receive(path) is Verdict.STORED
+    assert house.receive(path, UID) is Verdict.STORED
     assert house.receive(path, uid="1.2.3") is Verdict.MISMATCH
     assert house.spool.sizes() == house.files.kept()
 
@@ -211,7 +96,7 @@ def test_aborted_objects_leave_nothing(house: House) -> None:
 
 def test_reconcile_names_lost_files_and_sweeps_what_nobody_promised(house: House, tmp_path: Path) -> None:
     """At start a row without its file is reported; an old file without row goes, a young one stays."""
-    house.receive(ct_file(tmp_path / "a.dcm", UID))
+    house.receive(ct_file(tmp_path / "a.dcm", UID), UID)
     digest = next(iter(house.files.kept()))
     stray, _ = house.spool.put(b"nobody's")
     house.spool.path(digest).unlink()
@@ -226,10 +111,10 @@ def test_reconcile_names_lost_files_and_sweeps_what_nobody_promised(house: House
 def test_an_instance_sent_again_after_it_was_freed_is_kept_again(house: House, tmp_path: Path) -> None:
     """A duplicate of freed bytes is success only because the bytes are promised anew."""
     path = ct_file(tmp_path / "a.dcm", UID)
-    house.receive(path)
+    house.receive(path, UID)
     house.files.freed(house.files.kept())
     assert house.files.kept() == {}
-    assert house.receive(path) is Verdict.DUPLICATE
+    assert house.receive(path, UID) is Verdict.DUPLICATE
     assert house.files.kept() == house.spool.sizes()
 
 
@@ -285,13 +170,57 @@ def test_what_is_not_there_after_days_is_dead(house: House) -> None:
     assert house.states() == ["DEAD", "CONFIRMED"]
 
 
+def test_what_nobody_confirms_is_unconfirmed_and_kept(house: House) -> None:
+    """A destination that stores, but neither commits nor answers queries: asked ever more rarely, then listed."""
+    house.completed(b"one")
+    house.courier.offers = False
+    deliver, confirm = house.post()
+    deliver.step("pacs")
+    while house.states() == ["SENT"]:
+        house.clock.at = Queries(house.engine).deliveries()[0].due_at
+        assert confirm.step("pacs") == 1
+    assert house.clock.at == NOW + timedelta(days=7)
+    assert 10 < len(house.courier.asked) < 40
+    view = Queries(house.engine).deliveries(state="UNCONFIRMED")[0]
+    assert "after 7 days" in view.detail
+    assert "it answers no queries" in view.detail
+    assert house.files.freeable(NOW + timedelta(days=999)) == []
+    assert confirm.step("pacs") == 0
+
+
+def test_a_late_report_confirms_what_was_unconfirmed(house: House) -> None:
+    """A commitment that comes after all is taken."""
+    house.completed(b"one")
+    deliver, confirm = house.post()
+    deliver.step("pacs")
+    confirm.step("pacs")
+    house.courier.offers = False
+    house.clock.at = NOW + timedelta(days=7)
+    confirm.step("pacs")
+    assert house.states() == ["UNCONFIRMED"]
+    assert house.deliveries.committed(house.courier.asked[0], ["9.0"], {}, house.clock.at) == 1
+    assert house.states() == ["CONFIRMED"]
+
+
+def test_commitment_that_brought_no_report_is_asked_again(house: House) -> None:
+    """Where no query is answered either, a request that was lost is repeated as a transaction of its own."""
+    house.completed(b"one")
+    deliver, confirm = house.post()
+    deliver.step("pacs")
+    confirm.step("pacs")
+    house.courier.offers = False
+    house.clock.at = NOW + timedelta(minutes=2)
+    confirm.step("pacs")
+    assert len(set(house.courier.asked)) == 2
+
+
 def test_what_is_sent_again_is_asked_for_again(house: House) -> None:
     """After a failed commitment the next sending gets a transaction of its own."""
     house.completed(b"one")
     deliver, confirm = house.post()
     deliver.step("pacs")
     confirm.step("pacs")
-    assert house.deliveries.committed(house.courier.asked[0], [], ["9.0"], NOW) == 1
+    assert house.deliveries.committed(house.courier.asked[0], [], {"9.0": ""}, NOW) == 1
     house.clock.at = NOW + timedelta(minutes=1)
     deliver.step("pacs")
     confirm.step("pacs")
@@ -302,7 +231,7 @@ def test_thousands_of_files_are_freed_at_once(house: House) -> None:
     """Retiring names no more values in a statement than a database takes."""
     house.completed(b"one")
     house.deliveries.change([Change(id=1, state=DeliveryState.SENT, due_at=NOW, detail="", transaction_uid="7")], NOW)
-    house.deliveries.committed("7", ["9.0"], [], NOW)
+    house.deliveries.committed("7", ["9.0"], {}, NOW)
     house.files.freed([f"{n:064x}" for n in range(40_000)])
     house.clock.at = NOW + timedelta(days=30)
     retire = Retire(house.files, house.spool, house.clock, RetentionRules())
@@ -314,7 +243,7 @@ def test_thousands_of_files_are_freed_at_once(house: House) -> None:
 def test_a_damaged_instance_is_never_read(house: House, tmp_path: Path) -> None:
     """A file whose bytes changed on the disk fails its job; sent again it is whole, and the job goes on."""
     path = ct_file(tmp_path / "ct.dcm", UID)
-    assert house.receive(path) is Verdict.STORED
+    assert house.receive(path, UID) is Verdict.STORED
     house.intake.closed("a1", NOW)
     (digest,) = house.spool.sizes()
     kept = house.spool.path(digest)
@@ -331,6 +260,6 @@ def test_a_damaged_instance_is_never_read(house: House, tmp_path: Path) -> None:
         (found,) = Queries(house.engine).jobs()
         reasons.append(found.reason)
         if verdict is not None:
-            assert house.receive(path) is verdict
+            assert house.receive(path, UID) is verdict
             house.jobs.retry(found.id, NOW)
     assert reasons == [Reason.DAMAGED, Reason.MODEL]

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from daemon.domain.delivery import TRANSITIONS as DELIVERY_TRANSITIONS
 from daemon.domain.delivery import DeliveryState, RetryPolicy
 from daemon.domain.job import TRANSITIONS, JobInput, JobState, job_key, may_move
 
+STATES_PAGE = Path(__file__).resolve().parents[2] / "docs" / "states.md"
 LEGAL = {
     ("SCHEDULED", "IN PROGRESS"),
     ("SCHEDULED", "CANCELED"),
@@ -25,6 +27,30 @@ def test_job_transitions(old: JobState, new: JobState) -> None:
     """A job moves only where the table says, and the table says why."""
     assert may_move(old, new) == ((old.value, new.value) in LEGAL)
     assert not may_move(old, new) or TRANSITIONS[old, new]
+
+
+DELIVERY_LEGAL = {
+    ("PENDING", "PENDING"),
+    ("PENDING", "SENT"),
+    ("PENDING", "DEAD"),
+    ("SENT", "SENT"),
+    ("SENT", "CONFIRMED"),
+    ("SENT", "PENDING"),
+    ("SENT", "UNCONFIRMED"),
+    ("SENT", "DEAD"),
+    ("UNCONFIRMED", "CONFIRMED"),
+    ("UNCONFIRMED", "PENDING"),
+    ("DEAD", "PENDING"),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), list(product(DeliveryState, DeliveryState)))
+def test_delivery_transitions(old: DeliveryState, new: DeliveryState) -> None:
+    """A delivery moves only where the table says, the table says why, and the document has the line."""
+    legal = (old.value, new.value) in DELIVERY_LEGAL
+    assert ((old, new) in DELIVERY_TRANSITIONS) == legal
+    line = f"| {old.value} | {new.value} | {DELIVERY_TRANSITIONS.get((old, new))}"
+    assert (line in STATES_PAGE.read_text(encoding="utf-8")) == legal
 
 
 def test_completed_and_confirmed_are_final() -> None:

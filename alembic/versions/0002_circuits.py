@@ -1,0 +1,25 @@
+"""circuits"""
+
+import sqlalchemy as sa
+
+import daemon.ledger.tables
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "circuits",
+        sa.Column("destination", sa.String(length=64), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("since", daemon.ledger.tables.Moment(timezone=True), nullable=False),
+        sa.Column("next_at", daemon.ledger.tables.Moment(timezone=True), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("destination"),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("circuits")

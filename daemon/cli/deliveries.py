@@ -1,0 +1,73 @@
+"""deliveries: results on their way, the dead-letter list, and sending again."""
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from daemon.cli.ledger import Limit, house, missing
+from daemon.cli.output import ConfigOption, JsonOption, emit, plain, table
+
+app = typer.Typer(help="Results on their way to destinations.", no_args_is_help=True)
+StateOption = Annotated[str | None, typer.Option(help="Only in this state, such as DEAD or UNCONFIRMED.")]
+DestinationOption = Annotated[str | None, typer.Option(help="Only to this destination.")]
+
+
+@app.command("list")
+def list_deliveries(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    destination: DestinationOption = None,
+    limit: Limit = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List deliveries, newest first; what is DEAD or UNCONFIRMED says why and how to mend it."""
+    columns = ("id", "output_id", "kind", "destination", "state", "attempts", "due_at", "detail")
+    rows = house(config).queries.deliveries(state=state, destination=destination, limit=limit)
+    table("deliveries", rows, columns, as_json=as_json)
+
+
+@app.command("show")
+def show_delivery(delivery: int, config: ConfigOption = None) -> None:
+    """Show one delivery with its history, as JSON."""
+    here = house(config)
+    found = here.queries.delivery(delivery)
+    if found is None:
+        missing(f"no delivery {delivery}; see `overread deliveries list`")
+    emit({"delivery": plain(found), "events": plain(here.queries.events(delivery, "delivery"))})
+
+
+@app.command("replay")
+def replay(
+    deliveries: Annotated[list[int] | None, typer.Argument(help="Ids; left out, all that the options select.")] = None,
+    config: ConfigOption = None,
+    state: StateOption = None,
+    destination: DestinationOption = None,
+    since: Annotated[datetime | None, typer.Option(help="Only what ended then or later, local time.")] = None,
+) -> None:
+    """Send DEAD and UNCONFIRMED deliveries again: the same objects with the same UIDs."""
+    from daemon.domain.delivery import REPLAYABLE, DeliveryState, Selection
+
+    ended = [s.value for s in REPLAYABLE]
+    if state is not None and state not in ended:
+        raise typer.BadParameter(f"state {state!r}: only {' and '.join(ended)} can be replayed")
+    if not (deliveries or state or destination or since):
+        raise typer.BadParameter("say which: ids, --destination, --state or --since")
+    here = house(config)
+    selection = Selection(
+        ids=tuple(deliveries or ()),
+        destination=destination or "",
+        states=(DeliveryState(state),) if state else REPLAYABLE,
+        since=since and since.astimezone(),
+    )
+    typer.echo(f"{here.deliveries.replay(selection, here.clock.now())} deliveries are PENDING")
+
+
+@app.command("retry")
+def retry_delivery(delivery: int, config: ConfigOption = None) -> None:
+    """Send one DEAD or UNCONFIRMED delivery again."""
+    from daemon.domain.delivery import Selection
+
+    here = house(config)
+    here.deliveries.replay(Selection(ids=(delivery,)), here.clock.now())
+    typer.echo(f"delivery {delivery} is PENDING")

@@ -1,0 +1,63 @@
+"""The dead-letter list and its replay, as an administrator types them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from daemon.bootstrap import House
+from daemon.cli.main import app
+from daemon.config import load
+from daemon.domain.delivery import Circuit, DeliveryState
+from daemon.domain.work import Change
+from tests import houses
+from tests.instances import NOW
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A site with one dead delivery to a destination that is not reached."""
+    made = RUNNER.invoke(app, ["init", str(tmp_path), "--destination", "pacs=PACS@127.0.0.1:104"])
+    assert made.exit_code == 0, made.output
+    engine = House(load(tmp_path)).engine
+    house = houses.House(tmp_path, engine)
+    house.completed(b"one")
+    house.deliveries.change([Change(id=1, state=DeliveryState.DEAD, due_at=NOW, detail="it refuses SEG")], NOW)
+    house.circuits.keep(Circuit(destination="pacs", failures=3, since=NOW, next_at=NOW, reason="nothing listens"))
+    engine.dispose()
+    return tmp_path
+
+
+def said(site: Path, *arguments: str, code: int = 0) -> str:
+    told = RUNNER.invoke(app, [*arguments, "--config", str(site)])
+    assert told.exit_code == code, told.output
+    return told.output
+
+
+def test_the_dead_letters_are_listed_shown_and_replayed(site: Path) -> None:
+    """Reason in the list, history in show, the number in replay."""
+    (dead,) = json.loads(said(site, "deliveries", "list", "--state", "DEAD", "--json"))
+    assert dead["detail"] == "it refuses SEG"
+    shown = json.loads(said(site, "deliveries", "show", "1"))
+    assert [(e["old"], e["new"]) for e in shown["events"]][-1] == ("PENDING", "DEAD")
+    assert "0 deliveries" in said(site, "deliveries", "replay", "--destination", "other")
+    assert "1 deliveries are PENDING" in said(site, "deliveries", "replay", "--state", "DEAD", "--since", "2000-01-01")
+    said(site, "deliveries", "show", "7", code=1)
+
+
+@pytest.mark.parametrize("wrong", [(), ("--state", "SENT"), ("--since", "yesterday")], ids=str)
+def test_a_replay_of_everything_or_nothing_is_wrong_usage(site: Path, wrong: tuple[str, ...]) -> None:
+    """A replay says what it means."""
+    said(site, "deliveries", "replay", *wrong, code=2)
+
+
+def test_a_destination_that_is_not_reached_is_seen(site: Path) -> None:
+    """Since when and why, in the list and in the status."""
+    (row,) = json.loads(said(site, "destinations", "list", "--json"))
+    assert (row["state"], row["failures"], row["reason"]) == ("open", 3, "nothing listens")
+    assert row["since"] == NOW.isoformat()
+    assert json.loads(said(site, "status", "--json"))["destinations"] == {"open": 1}
+    assert "3 failures since" in said(site, "status")
