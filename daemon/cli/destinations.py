@@ -1,6 +1,6 @@
 """destinations, and send: the DICOM nodes that results go to."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +19,7 @@ class _Row:
     host: str
     port: int
     commitment: bool
+    tls: bool
     from_file: bool
 
 
@@ -43,8 +44,20 @@ def list_destinations(config: ConfigOption = None, as_json: JsonOption = False) 
     """List destinations."""
     here = house(config)
     named = {d.name for d in here.settings.destination}
-    rows = [_Row(**asdict(d), from_file=d.name in named) for d in here.destinations().values()]
-    table("destinations", rows, ("name", "ae_title", "host", "port", "commitment", "from_file"), as_json=as_json)
+    rows = [
+        _Row(
+            name=d.name,
+            ae_title=d.ae_title,
+            host=d.host,
+            port=d.port,
+            commitment=d.commitment,
+            tls=d.tls is not None,
+            from_file=d.name in named,
+        )
+        for d in here.destinations().values()
+    ]
+    columns = ("name", "ae_title", "host", "port", "commitment", "tls", "from_file")
+    table("destinations", rows, columns, as_json=as_json)
 
 
 @app.command()

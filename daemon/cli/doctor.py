@@ -85,7 +85,11 @@ def _callers(house: "House") -> str:
     listener = house.settings.listener
     if not (listener.allowed_callers or listener.allow_any_caller):
         raise OverreadError("nobody may send: set listener.allowed_callers")
-    return "any" if listener.allow_any_caller else ", ".join(listener.allowed_callers)
+    if listener.allow_any_caller:
+        return "any"
+    named = {caller.ae_title for caller in listener.callers}
+    reporting = {d.ae_title for d in house.destinations().values()} - named
+    return ", ".join((*listener.allowed_callers, *(f"{title} (destination)" for title in sorted(reporting))))
 
 
 def _models(house: "House") -> str:

@@ -87,7 +87,15 @@ class Deliveries:
     def add_destination(self, destination: Destination) -> None:
         """Add or replace a destination."""
         with writing(self._engine) as session:
-            session.merge(DestinationRow(**vars(destination)))
+            session.merge(
+                DestinationRow(
+                    name=destination.name,
+                    ae_title=destination.ae_title,
+                    host=destination.host,
+                    port=destination.port,
+                    commitment=destination.commitment,
+                )
+            )
 
     def remove_destination(self, name: str) -> bool:
         """Remove a destination that was added by command; False where there is none of that name."""
