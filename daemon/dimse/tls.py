@@ -33,14 +33,19 @@ def server_context(tls: ServerTls) -> ssl.SSLContext:
     Raises:
         FatalError: a file is missing, unreadable, or the key is another certificate's.
     """
-    context = _context(ssl.PROTOCOL_TLS_SERVER, tls.credentials)
+    context = load_files(ssl.PROTOCOL_TLS_SERVER, tls.credentials)
     context.verify_mode = ssl.CERT_REQUIRED if tls.client_certificates else ssl.CERT_NONE
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
     return context
 
 
-def _context(protocol: int, files: Credentials) -> ssl.SSLContext:
+def load_files(protocol: int, files: Credentials) -> ssl.SSLContext:
+    """Return a context with these files.
+
+    Raises:
+        FatalError: one is missing, unreadable, or the key is another certificate's.
+    """
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
@@ -197,7 +202,7 @@ class Client:
         """
         self.fault = ""
         self._proofs: tuple[Proof, ...] = tls.proofs
-        self._context = _context(ssl.PROTOCOL_TLS_CLIENT, tls.credentials)
+        self._context = load_files(ssl.PROTOCOL_TLS_CLIENT, tls.credentials)
         self._context.check_hostname = not tls.proofs
         self._context.sslsocket_class = _ProvenSocket
 
