@@ -18,6 +18,7 @@ from daemon.clock import SystemClock
 from daemon.config import Settings
 from daemon.dimse.courier import Courier
 from daemon.dimse.listener import Listener, ListenerSettings
+from daemon.domain.admission import with_destinations
 from daemon.domain.assembly import Patience
 from daemon.domain.delivery import Destination, RetryPolicy
 from daemon.errors import FatalError
@@ -123,7 +124,7 @@ class House:
     def destinations(self) -> dict[str, Destination]:
         """Return the destinations by name: the file's, and those added by command."""
         added = {d.name: d for d in self.deliveries.destinations()}
-        return {**added, **{d.name: d.destination for d in self.settings.destination}}
+        return {**added, **{d.name: d for d in self.settings.destinations()}}
 
     def salt(self) -> bytes:
         """Return the key that hides patients in the ledger, made once for this data folder."""
@@ -141,9 +142,9 @@ class House:
             ae_title=section.ae_title,
             host=section.host,
             port=section.port,
-            # A destination reports its storage commitments on associations of its own.
-            callers=frozenset((*section.allowed_callers, *(d.ae_title for d in self.destinations().values()))),
+            callers=with_destinations(section.callers, (d.ae_title for d in self.destinations().values())),
             allow_any_caller=section.allow_any_caller,
+            tls=self.settings.tls.server,
             max_associations=section.max_associations,
         )
         reception = Reception(self.spool, intake, self.clock, self.salt())

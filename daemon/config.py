@@ -5,21 +5,36 @@ The descriptions below are the comments that `overread init` writes.
 
 import os
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from daemon.domain.admission import AllowedCaller, checked_ae_title
 from daemon.domain.delivery import Destination
+from daemon.domain.trust import ClientTls, Credentials, Proof, ServerTls
 from daemon.errors import FatalError
 
 CONFIG_NAME = "overread.toml"
 CONFIG_VARIABLE = "OVERREAD_CONFIG"
-AETitle = Annotated[
-    str, Field(min_length=1, max_length=16, pattern=r"^[\x21-\x5b\x5d-\x7e]+( [\x21-\x5b\x5d-\x7e]+)*$")
-]
+AETitle = Annotated[str, AfterValidator(checked_ae_title)]
+
+
+def _checked_caller(text: str) -> str:
+    AllowedCaller.parse(text)
+    return text
+
+
+def _checked_proof(text: str) -> str:
+    checked_ae_title(Proof.parse(text).ae_title)
+    return text
+
+
+CallerEntry = Annotated[str, AfterValidator(_checked_caller)]
+ProofEntry = Annotated[str, AfterValidator(_checked_proof)]
 
 
 class _Section(BaseModel):
@@ -32,9 +47,16 @@ class ListenerSection(_Section):
     ae_title: AETitle = Field("OVERREAD", description="Our AE title, as others call us.")
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(11112, ge=0, le=65535, description="Port to listen on.")
-    allowed_callers: tuple[AETitle, ...] = Field((), description="Calling AE titles that may send to us.")
+    allowed_callers: tuple[CallerEntry, ...] = Field(
+        (), description="Who may send to us: AE, or AE@ADDRESS with an IP address or network, such as MR1@10.0.0.0/24."
+    )
     allow_any_caller: bool = Field(default=False, description="Accept any calling AE title.")
     max_associations: int = Field(32, ge=1, description="Associations at one time.")
+
+    @property
+    def callers(self) -> tuple[AllowedCaller, ...]:
+        """Return `allowed_callers`, read."""
+        return tuple(map(AllowedCaller.parse, self.allowed_callers))
 
 
 class DataSection(_Section):
@@ -82,6 +104,55 @@ class DeliverySection(_Section):
     )
 
 
+class TlsSection(_Section):
+    """How connections are secured: TLS 1.2 or 1.3, PEM files. Renewed files count from the next association on."""
+
+    listener: bool = Field(default=False, description="The listener speaks TLS only.")
+    certificate: Path | None = Field(None, description="Our certificate, with its chain.")
+    key: Path | None = Field(None, description="Its private key, without a passphrase, readable by us alone.")
+    authorities: Path | None = Field(None, description="Certificates of the authorities that peers' come from.")
+    client_certificates: bool = Field(default=True, description="Callers must show a certificate.")
+    peers: tuple[ProofEntry, ...] = Field(
+        (),
+        description="Whose certificate is whose: AE=NAME (common or alternative name) or AE=sha256:FINGERPRINT. "
+        "Once one is named, every caller must be.",
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together; give both or none")
+        if self.listener and self.certificate is None:
+            raise ValueError("listener = true needs a certificate and its key")
+        if self.listener and self.client_certificates and self.authorities is None:
+            raise ValueError("client_certificates = true needs authorities, the file of those that callers' come from")
+        if self.listener and self.peers and not self.client_certificates:
+            raise ValueError("peers needs client_certificates = true: without one nobody fits")
+        return self
+
+    @property
+    def credentials(self) -> Credentials:
+        """Return the files."""
+        return Credentials(certificate=self.certificate, key=self.key, authorities=self.authorities)
+
+    @property
+    def proofs(self) -> tuple[Proof, ...]:
+        """Return `peers`, read."""
+        return tuple(map(Proof.parse, self.peers))
+
+    @property
+    def server(self) -> ServerTls | None:
+        """Return what the listener needs, None where it speaks plain text."""
+        if not self.listener:
+            return None
+        return ServerTls(credentials=self.credentials, client_certificates=self.client_certificates, proofs=self.proofs)
+
+    def client(self, ae_title: str) -> ClientTls:
+        """Return what is needed toward the destination `ae_title`."""
+        own = tuple(proof for proof in self.proofs if proof.ae_title == ae_title)
+        return ClientTls(credentials=self.credentials, proofs=own)
+
+
 class DestinationSection(_Section):
     """A DICOM node that results go to."""
 
@@ -90,11 +161,14 @@ class DestinationSection(_Section):
     host: str = Field(description="Its address.")
     port: int = Field(ge=1, le=65535, description="Its port.")
     commitment: bool = Field(default=True, description="Ask it for Storage Commitment; else results are read back.")
+    tls: bool = Field(default=False, description="Call it by TLS.")
 
     @property
     def destination(self) -> Destination:
-        """Return the destination."""
-        return Destination(**self.model_dump())
+        """Return the destination, without what TLS needs."""
+        return Destination(
+            name=self.name, ae_title=self.ae_title, host=self.host, port=self.port, commitment=self.commitment
+        )
 
 
 class Settings(BaseSettings):
@@ -106,6 +180,7 @@ class Settings(BaseSettings):
     path: ClassVar[Path | None] = None
 
     listener: ListenerSection = ListenerSection()
+    tls: TlsSection = TlsSection()
     data: DataSection = DataSection()
     assembly: AssemblySection = AssemblySection()
     inference: InferenceSection = InferenceSection()
@@ -134,6 +209,18 @@ class Settings(BaseSettings):
         if twice:
             raise ValueError(f"{', '.join(twice)} stands twice; give every destination a name of its own")
         return value
+
+    @model_validator(mode="after")
+    def _authorities(self) -> Self:
+        if self.tls.authorities is None and any(d.tls for d in self.destination):
+            raise ValueError(
+                "a destination with tls = true needs tls.authorities, the file that its certificate's is in"
+            )
+        return self
+
+    def destinations(self) -> list[Destination]:
+        """Return the destinations."""
+        return [replace(d.destination, tls=self.tls.client(d.ae_title) if d.tls else None) for d in self.destination]
 
     def database_url(self) -> str:
         """Return the ledger's URL."""
@@ -181,7 +268,7 @@ def load(given: Path | None = None) -> Settings:
     try:
         settings = type("Settings", (Settings,), {"path": path, "__annotations__": {"path": ClassVar[Path]}})()
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'altogether'}: {e['msg']}" for e in error.errors())
         raise FatalError(f"{path}: {faults}; correct it or run `overread doctor`") from error
     except ValueError as error:
         raise FatalError(f"{path} is no valid TOML: {error}") from error
@@ -192,7 +279,9 @@ def _absolute(settings: Settings, base: Path) -> Settings:
     data = settings.data.model_copy(update={"folder": (base / settings.data.folder).resolve()})
     models = settings.inference.models
     inference = settings.inference.model_copy(update={"models": models and (base / models).resolve()})
-    return settings.model_copy(update={"data": data, "inference": inference})
+    files = {key: getattr(settings.tls, key) for key in ("certificate", "key", "authorities")}
+    tls = settings.tls.model_copy(update={key: path and (base / path).resolve() for key, path in files.items()})
+    return settings.model_copy(update={"data": data, "inference": inference, "tls": tls})
 
 
 def template(listener: dict[str, Any], destinations: list[DestinationSection]) -> str:

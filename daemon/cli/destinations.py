@@ -1,6 +1,6 @@
 """destinations, and send: the DICOM nodes that results go to."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +23,7 @@ class _Row:
     host: str
     port: int
     commitment: bool
+    tls: bool
     from_file: bool
     state: str
     failures: int
@@ -54,7 +55,19 @@ def list_destinations(config: ConfigOption = None, as_json: JsonOption = False) 
     named = {d.name for d in here.settings.destination}
     circuits = here.circuits.all()
     rows = [_row(d, circuits.get(d.name), d.name in named) for d in here.destinations().values()]
-    columns = ("name", "ae_title", "host", "port", "commitment", "from_file", "state", "since", "next_at", "reason")
+    columns = (
+        "name",
+        "ae_title",
+        "host",
+        "port",
+        "commitment",
+        "tls",
+        "from_file",
+        "state",
+        "since",
+        "next_at",
+        "reason",
+    )
     table("destinations", rows, columns, as_json=as_json)
 
 
@@ -62,7 +75,12 @@ def _row(destination: "Destination", circuit: "Circuit | None", from_file: bool)
     from daemon.domain.delivery import reached
 
     return _Row(
-        **asdict(destination),
+        name=destination.name,
+        ae_title=destination.ae_title,
+        host=destination.host,
+        port=destination.port,
+        commitment=destination.commitment,
+        tls=destination.tls is not None,
         from_file=from_file,
         state=reached(circuit),
         failures=circuit.failures if circuit else 0,

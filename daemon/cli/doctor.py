@@ -23,7 +23,7 @@ class Finding:
 
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check configuration, ledger, disk, models, port and destinations; exit 1 if one is not well."""
+    """Check configuration, ledger, disk, callers, certificates, models, destinations; exit 1 if one is not well."""
     from daemon.bootstrap import House
     from daemon.config import load
 
@@ -43,6 +43,7 @@ def _examine(house: "House") -> Iterator[Finding]:
         "ledger": _ledger,
         "disk": _disk,
         "callers": _callers,
+        "tls": _tls,
         "models": _models,
     }
     for name, check in checks.items():
@@ -75,6 +76,8 @@ def _disk(house: "House") -> str:
 
     if not house.settings.data.folder.is_dir():
         raise OverreadError(f"the data folder {house.settings.data.folder} is missing: run `overread init`")
+    if house.settings.data.folder.stat().st_mode & 0o007:
+        raise OverreadError(f"the data folder {house.settings.data.folder} is open to everyone: chmod 700 it")
     free = shutil.disk_usage(house.settings.data.folder).free >> 20
     if free < house.settings.data.headroom_mb:
         raise OverreadError(f"{free} MB free, headroom is {house.settings.data.headroom_mb} MB: free space")
@@ -85,7 +88,28 @@ def _callers(house: "House") -> str:
     listener = house.settings.listener
     if not (listener.allowed_callers or listener.allow_any_caller):
         raise OverreadError("nobody may send: set listener.allowed_callers")
-    return "any" if listener.allow_any_caller else ", ".join(listener.allowed_callers)
+    if listener.allow_any_caller:
+        return "any"
+    named = {caller.ae_title for caller in listener.callers}
+    reporting = {d.ae_title for d in house.destinations().values()} - named
+    return ", ".join((*listener.allowed_callers, *(f"{title} (destination)" for title in sorted(reporting))))
+
+
+def _tls(house: "House") -> str:
+    from daemon.dimse.certificates import ailments
+
+    tls = house.settings.tls
+    found = ailments(tls.credentials, house.clock.now())
+    if tls.listener and tls.peers:
+        proven = {proof.ae_title for proof in tls.proofs}
+        callers = {c.ae_title for c in house.settings.listener.callers} | {
+            d.ae_title for d in house.destinations().values() if d.commitment
+        }
+        found += [f"tls.peers has no certificate for {title}: it cannot call" for title in sorted(callers - proven)]
+    if found:
+        raise OverreadError("; ".join(found))
+    called = ", ".join(name for name, d in house.destinations().items() if d.tls) or "no destination"
+    return f"listener: {'TLS' if tls.listener else 'plain text'}; called by TLS: {called}"
 
 
 def _models(house: "House") -> str:

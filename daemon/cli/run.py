@@ -24,7 +24,7 @@ def init(
     ae_title: Annotated[str, typer.Option(help="Our AE title.")] = "OVERREAD",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 11112,
     destination: Annotated[list[str] | None, typer.Option(help="NAME=AET@HOST:PORT; may be repeated.")] = None,
-    allow: Annotated[list[str] | None, typer.Option(help="Calling AE title that may send to us; repeatable.")] = None,
+    allow: Annotated[list[str] | None, typer.Option(help="AE or AE@ADDRESS that may send to us; repeatable.")] = None,
 ) -> None:
     """Write a commented FOLDER/overread.toml, make the data folder, migrate the ledger.
 
@@ -41,10 +41,11 @@ def init(
         text = config.template(listener.model_dump(), [parse_destination(text) for text in destination or ()])
         # Only now: a file with a wrong value would be kept, and refused, by every later init.
         folder.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)  # it may hold the password of the ledger's server
         path.write_text(text, encoding="utf-8")
         typer.echo(f"wrote {path}")
     settings = config.load(path)
-    settings.data.folder.mkdir(parents=True, exist_ok=True)
+    settings.data.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     House(settings).migrate()
     typer.echo(f"ledger ready: {settings.database_url().rsplit('@', 1)[-1]}")
     if not settings.listener.allowed_callers and not settings.listener.allow_any_caller:

@@ -16,6 +16,7 @@ import queue
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from pynetdicom import evt
@@ -27,7 +28,9 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AddressInformation
 
 from daemon.dimse.sockets import MendedSocket
-from daemon.errors import RefusedError
+from daemon.domain.admission import Caller
+from daemon.domain.trust import Certificate
+from daemon.errors import OverreadError, RefusedError
 
 LOGGER = logging.getLogger(__name__)
 
@@ -49,11 +52,11 @@ class Handler(Protocol):
         """Tell whether no message is under way."""
         ...
 
-    def admit(self, calling_ae: str, called_ae: str) -> tuple[int, int, int] | None:
+    def admit(self, caller: Caller) -> tuple[int, int, int] | None:
         """Return None to go on, else the result, source and reason of a rejection (PS3.8 9.3.4)."""
         ...
 
-    def opened(self, association: "FastAssociation", calling_ae: str, called_ae: str) -> None:
+    def opened(self, association: "FastAssociation", caller: Caller) -> None:
         """Hear that the association is established."""
         ...
 
@@ -83,6 +86,24 @@ class FastSocket(MendedSocket):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(None)
         self._timeout: float | None = None
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """The certificate that the peer proved itself by; none without TLS."""
+        return None
+
+    def secure(self, seconds: float) -> bool:
+        """Make the connection safe within `seconds`, where that is to be; return False when the peer is gone.
+
+        Raises:
+            OverreadError: it cannot be made safe, and nothing may be said on it.
+        """
+        del seconds
+        return True
+
+    def finish(self) -> None:
+        """Say that nothing more will be sent."""
+        self.socket.shutdown(socket.SHUT_WR)
 
     def set_timeout(self, seconds: float) -> None:
         """Bound each following wait for data or buffer space to `seconds`.
@@ -222,12 +243,13 @@ class FastAssociation(Association):
         connection: socket.socket,
         handler: Handler,
         idle_seconds: float,
+        link: Callable[[Association, socket.socket], FastSocket] = FastSocket,
     ) -> None:
         super().__init__(entity, "acceptor")
         self.dul = FastDul(self, entity.maximum_pdu_size)
         self.acse_timeout = entity.acse_timeout
         self.network_timeout = entity.network_timeout
-        self.set_socket(FastSocket(self, connection))
+        self.set_socket(link(self, connection))
         self._handler = handler
         self._idle_seconds = idle_seconds
         self._stopping = False
@@ -253,10 +275,10 @@ class FastAssociation(Association):
     def run_reactor(self) -> None:
         """Negotiate, serve and close one association."""
         try:
-            if self._negotiate():
+            if self.dul.socket.secure(self.acse_timeout) and not self._stopping and self._negotiate():
                 self._serve()
-        except RefusedError as error:
-            LOGGER.warning("association aborted: %s", error)
+        except OverreadError as error:
+            LOGGER.warning("association from %s aborted: %s", self.requestor.address_info.address, error)
         except Exception:
             LOGGER.exception("association aborted by an unexpected fault")
         finally:
@@ -292,14 +314,19 @@ class FastAssociation(Association):
         if not isinstance(request, A_ASSOCIATE):
             return False
         self.requestor.primitive = request
-        calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
-        rejection = self._handler.admit(calling, called)
+        caller = Caller(
+            calling_ae=request.calling_ae_title.strip(),
+            called_ae=request.called_ae_title.strip(),
+            address=self.requestor.address_info.address,
+            certificate=self.dul.socket.certificate,
+        )
+        rejection = self._handler.admit(caller)
         if rejection is not None:
             self.acse.send_reject(*rejection)
             return False
         self.acse.negotiate_association()
         if self.is_established:
-            self._handler.opened(self, calling, called)
+            self._handler.opened(self, caller)
         return bool(self.is_established)
 
     def _serve(self) -> None:
@@ -325,8 +352,8 @@ class FastAssociation(Association):
         if link.socket is None:
             return
         with contextlib.suppress(OSError, TimeoutError):
-            link.socket.shutdown(socket.SHUT_WR)
             link.set_timeout(_LINGER_SECONDS)
+            link.finish()
             scrap = memoryview(bytearray(4096))
             deadline = time.monotonic() + _LINGER_SECONDS
             while not self._stopping and time.monotonic() < deadline and link.fill(scrap):

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -14,9 +15,12 @@ from pynetdicom.ae import ApplicationEntity
 
 from daemon.dimse.contexts import STORAGE_COMMITMENT, supported_contexts
 from daemon.dimse.conversation import Accepted, Conversation, Parties
-from daemon.dimse.fastpath import FastAssociation
+from daemon.dimse.fastpath import FastAssociation, FastSocket
 from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from daemon.dimse.ports import CommitmentHandler, Reception
+from daemon.dimse.tls import TlsSocket, server_context
+from daemon.domain.admission import AllowedCaller, AllowList, Caller
+from daemon.domain.trust import ServerTls
 from daemon.errors import FatalError
 
 LOGGER = logging.getLogger(__name__)
@@ -27,13 +31,15 @@ CALLING_AE_NOT_RECOGNISED: Rejection = (1, 1, 3)
 CALLED_AE_NOT_RECOGNISED: Rejection = (1, 1, 7)
 LOCAL_LIMIT_EXCEEDED: Rejection = (2, 3, 2)
 _CUT_SECONDS = 10.0
+_BREATH_SECONDS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListenerSettings:
     """Where to listen and to whom.
 
-    `callers` are the calling AE titles allowed; with `allow_any_caller` all are. `port` 0 takes a free one.
+    `callers` are those allowed; with `allow_any_caller` all are. `port` 0 takes a free one. With `tls` it speaks
+    nothing else.
     `idle_seconds` is how long an association may rest between messages, `network_seconds` how long inside
     one, `association_seconds` how long a connection may take to ask for an association.
     """
@@ -41,14 +47,23 @@ class ListenerSettings:
     ae_title: str
     host: str = "127.0.0.1"
     port: int = 11112
-    callers: frozenset[str] = frozenset()
+    callers: frozenset[AllowedCaller] = frozenset()
     allow_any_caller: bool = False
     any_called_ae: bool = False
+    tls: ServerTls | None = None
     max_associations: int = 32
     max_pdu: int = 131072
     association_seconds: float = 30.0
     network_seconds: float = 60.0
     idle_seconds: float = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """An association that is not accepted: what the peer is told, and why in a sentence for the log."""
+
+    rejection: Rejection
+    why: str
 
 
 class _Guest:
@@ -63,14 +78,21 @@ class _Guest:
     def idle(self) -> bool:
         return self._conversation is None or self._conversation.idle
 
-    def admit(self, calling_ae: str, called_ae: str) -> Rejection | None:
-        rejection = self._listener.admit(self, calling_ae, called_ae)
-        if rejection is not None:
-            LOGGER.warning("association from AE %r to AE %r rejected: %s", calling_ae, called_ae, rejection)
-        return rejection
+    def admit(self, caller: Caller) -> Rejection | None:
+        refusal = self._listener.admit(self, caller)
+        if refusal is None:
+            return None
+        LOGGER.warning(
+            "association from AE %r at %s to AE %r rejected: %s",
+            caller.calling_ae,
+            caller.address,
+            caller.called_ae,
+            refusal.why,
+        )
+        return refusal.rejection
 
-    def opened(self, association: FastAssociation, calling_ae: str, called_ae: str) -> None:
-        self._parties = Parties(association=uuid.uuid4().hex, calling_ae=calling_ae, called_ae=called_ae)
+    def opened(self, association: FastAssociation, caller: Caller) -> None:
+        self._parties = Parties(association=uuid.uuid4().hex, calling_ae=caller.calling_ae, called_ae=caller.called_ae)
         contexts: Mapping[int, Accepted] = {
             context.context_id: Accepted(
                 sop_class_uid=str(context.abstract_syntax), transfer_syntax_uid=str(context.transfer_syntax[0])
@@ -102,11 +124,18 @@ class Listener:
         self._settings = settings
         self._reception = reception
         self._commitments = commitments
+        self._allowed = AllowList(
+            callers=settings.callers,
+            any_caller=settings.allow_any_caller,
+            proofs=settings.tls.proofs if settings.tls else (),
+        )
+        self._link = FastSocket if settings.tls is None else partial(TlsSocket, tls=settings.tls)
         self._entity = self._application_entity()
         self._lock = threading.Lock()
         self._associations: set[FastAssociation] = set()
         self._admitted: set[_Guest] = set()
         self._server: socket.socket | None = None
+        self._stopping = threading.Event()
         self._acceptor: threading.Thread | None = None
 
     def __enter__(self) -> Self:
@@ -132,24 +161,29 @@ class Listener:
         """Bind and accept associations from now on.
 
         Raises:
-            FatalError: the address cannot be bound.
+            FatalError: the address cannot be bound, or a file of TLS cannot be used.
         """
+        if self._settings.tls is not None:
+            server_context(self._settings.tls)
         address = (self._settings.host, self._settings.port)
         try:
-            self._server = socket.create_server(address, backlog=128)
+            self._server = _bound(*address)
         except OSError as error:
             raise FatalError(
                 f"cannot listen on {address[0]}:{address[1]}: {error.strerror}; change host or port in the "
                 "configuration, or stop what holds the port"
             ) from error
+        self._stopping.clear()
         self._acceptor = threading.Thread(target=self._accept, args=(self._server,), name="listener", daemon=True)
         self._acceptor.start()
-        LOGGER.info("listening as AE %s on %s:%d", self._settings.ae_title, address[0], self.port)
+        how = "TLS" if self._settings.tls else "plain text"
+        LOGGER.info("listening as AE %s on %s:%d, %s", self._settings.ae_title, address[0], self.port, how)
 
     def stop(self, seconds: float = 10.0) -> None:
         """Accept no more, give running associations `seconds` to finish, then abort them."""
         if self._server is None or self._acceptor is None:
             return
+        self._stopping.set()
         self._server.shutdown(socket.SHUT_RDWR)
         self._acceptor.join()
         self._server.close()
@@ -160,16 +194,18 @@ class Listener:
         self._join(_CUT_SECONDS)
         LOGGER.info("listener stopped, %d associations left over", len(self._running()))
 
-    def admit(self, guest: _Guest, calling_ae: str, called_ae: str) -> Rejection | None:
+    def admit(self, guest: _Guest, caller: Caller) -> Refusal | None:
         """Return why an association is rejected, or None, and then `guest` has a place until it parts."""
         settings = self._settings
-        if not settings.any_called_ae and called_ae != settings.ae_title:
-            return CALLED_AE_NOT_RECOGNISED
-        if not settings.allow_any_caller and calling_ae not in settings.callers:
-            return CALLING_AE_NOT_RECOGNISED
+        if not settings.any_called_ae and caller.called_ae != settings.ae_title:
+            return Refusal(rejection=CALLED_AE_NOT_RECOGNISED, why=f"we are called {settings.ae_title}")
+        denial = self._allowed.denial(caller)
+        if denial is not None:
+            return Refusal(rejection=CALLING_AE_NOT_RECOGNISED, why=denial.value)
         with self._lock:
             if len(self._admitted) >= settings.max_associations:
-                return LOCAL_LIMIT_EXCEEDED
+                limit = f"all {settings.max_associations} places are taken (listener.max_associations)"
+                return Refusal(rejection=LOCAL_LIMIT_EXCEEDED, why=limit)
             self._admitted.add(guest)
         return None
 
@@ -209,16 +245,28 @@ class Listener:
         while True:
             try:
                 connection, _ = server.accept()
-            except OSError:
-                return
-            running = self._running()
-            if len(running) > 2 * self._settings.max_associations:
-                connection.close()
+            except OSError as error:
+                # out of descriptors, or a peer gone before its turn: neither may end the listener
+                if self._stopping.wait(_BREATH_SECONDS):
+                    return
+                LOGGER.warning("a connection could not be accepted: %s", error.strerror)
                 continue
-            association = FastAssociation(self._entity, connection, _Guest(self), self._settings.idle_seconds)
-            with self._lock:
-                self._associations = {*running, association}
-            association.start()
+            self._serve(connection)
+
+    def _serve(self, connection: socket.socket) -> None:
+        running = self._running()
+        if len(running) > 2 * self._settings.max_associations:
+            connection.close()
+            return
+        try:
+            idle = self._settings.idle_seconds
+            association = FastAssociation(self._entity, connection, _Guest(self), idle, self._link)
+        except OSError:  # it is gone already
+            connection.close()
+            return
+        with self._lock:
+            self._associations = {*running, association}
+        association.start()
 
     def _running(self) -> list[FastAssociation]:
         with self._lock:
@@ -228,3 +276,11 @@ class Listener:
         deadline = time.monotonic() + seconds
         for association in self._running():
             association.join(max(0.0, deadline - time.monotonic()))
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; on all addresses of both kinds for `::`."""
+    if ":" not in host:
+        return socket.create_server((host, port), backlog=128)
+    both = host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=socket.AF_INET6, backlog=128, dualstack_ipv6=both)

@@ -16,8 +16,9 @@ from pynetdicom.transport import AddressInformation
 from daemon.dimse.contexts import VERIFICATION, requested_contexts
 from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from daemon.dimse.sockets import MendedSocket
+from daemon.dimse.tls import Client
 from daemon.domain.delivery import Destination
-from daemon.errors import RefusedError, RetryableError, UnreachableError
+from daemon.errors import FatalError, RefusedError, RetryableError, UnreachableError
 
 LOGGER = logging.getLogger(__name__)
 
@@ -45,7 +46,9 @@ DEFAULT_LIMITS = Limits()
 class RequestingEntity(ApplicationEntity):
     """An application entity whose associations use `MendedSocket`."""
 
-    def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: None) -> MendedSocket:
+    def _create_socket(
+        self, assoc: Association, address: AddressInformation, tls_args: tuple[Client, str] | None
+    ) -> MendedSocket:
         created = MendedSocket(assoc, address=address)
         created.tls_args = tls_args
         return created
@@ -124,6 +127,7 @@ def _establish(
             rejections.append(event.pdu)
 
     try:
+        tls = Client(destination.tls) if destination.tls else None
         established = _entity(calling_ae, limits).associate(
             destination.host,
             destination.port,
@@ -131,13 +135,18 @@ def _establish(
             ae_title=destination.ae_title,
             max_pdu=limits.max_pdu,
             evt_handlers=[*handlers, (evt.EVT_PDU_RECV, remember)],
+            tls_args=(tls, destination.host) if tls else None,
         )
+    except FatalError as error:
+        raise UnreachableError(f"{_named(destination)}: {error}") from error
     except OSError as error:
         raise UnreachableError(f"{_named(destination)}: {error}; check host and port") from error
     if established.is_established:
         return established
     if established.acceptor.primitive is not None and not rejections:
         raise NotOfferedError(f"{_named(destination)}: it accepts none of the presentation contexts proposed")
+    if tls is not None and tls.fault:
+        raise UnreachableError(f"{_named(destination)}: no TLS with it: {tls.fault}; see docs/security.md")
     raise UnreachableError(f"{_named(destination)}: {_why(rejections, calling_ae, destination)}")
 
 

@@ -2,7 +2,7 @@
 
 import socket
 
-from pynetdicom.transport import AddressInformation, AssociationSocket
+from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
 
 class MendedSocket(AssociationSocket):
@@ -16,6 +16,12 @@ class MendedSocket(AssociationSocket):
         created: socket.socket = super()._create_socket(address)
         created.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return created
+
+    def connect(self, primitive: T_CONNECT) -> None:
+        """Connect; a read of TLS that stops inside a record ends in time, which pynetdicom does not see to."""
+        super().connect(primitive)
+        if self.tls_args and self.socket is not None:
+            self.socket.settimeout(self.assoc.network_timeout)
 
     def _shutdown_socket(self) -> None:
         descriptor = self.socket

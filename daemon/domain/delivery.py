@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from daemon.domain.trust import ClientTls
+
 
 class DeliveryState(StrEnum):
     """Where a delivery stands."""
@@ -96,13 +98,17 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """A DICOM node that results go to. `commitment` asks for Storage Commitment, else they are read back."""
+    """A DICOM node that results go to, by TLS where `tls` is given.
+
+    `commitment` asks for Storage Commitment, else they are read back.
+    """
 
     name: str
     ae_title: str
     host: str
     port: int
     commitment: bool = True
+    tls: ClientTls | None = None
 
 
 class SendOutcome(StrEnum):

@@ -122,7 +122,15 @@ class Deliveries:
         """Add or replace a destination; one that was not reached is tried at once."""
         with writing(self._engine) as session:
             forget(session, destination.name)
-            session.merge(DestinationRow(**vars(destination)))
+            session.merge(
+                DestinationRow(
+                    name=destination.name,
+                    ae_title=destination.ae_title,
+                    host=destination.host,
+                    port=destination.port,
+                    commitment=destination.commitment,
+                )
+            )
 
     def remove_destination(self, name: str) -> bool:
         """Remove a destination that was added by command; False where there is none of that name."""

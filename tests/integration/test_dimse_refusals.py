@@ -17,6 +17,7 @@ from pynetdicom.association import Association
 from daemon.dimse import requestor
 from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.dimse.sender import send
+from daemon.domain.admission import AllowedCaller, Denial
 from daemon.domain.delivery import Destination, SendOutcome
 from daemon.domain.reception import Verdict
 from daemon.errors import RefusedError, RetryableError
@@ -31,11 +32,13 @@ def listening(reception: RememberingReception, **changes: object) -> Listener:
     return Listener(replace(usual, **changes), reception)  # type: ignore[arg-type]
 
 
-def associate(listener: Listener, calling_ae: str = "TESTER", called_ae: str = "OVERREAD") -> Association:
+def associate(
+    listener: Listener, calling_ae: str = "TESTER", called_ae: str = "OVERREAD", host: str = HOST
+) -> Association:
     """Return what pynetdicom's requestor made of asking for an association for CT."""
     contexts = [build_context(CT, "1.2.840.10008.1.2.1")]
     return requestor.RequestingEntity(ae_title=calling_ae).associate(
-        HOST, listener.port, contexts=contexts, ae_title=called_ae
+        host, listener.port, contexts=contexts, ae_title=called_ae
     )
 
 
@@ -54,11 +57,35 @@ def store(association: Association, path: Path) -> Dataset:
 @pytest.mark.peers
 def test_an_unknown_caller_is_rejected_with_its_reason() -> None:
     """Calling AE title not recognised: permanent, by the service user, reason 3; a known one gets in."""
-    with listening(RememberingReception(), allow_any_caller=False, callers=frozenset({"SCANNER"})) as listener:
+    callers = frozenset({AllowedCaller(ae_title="SCANNER")})
+    with listening(RememberingReception(), allow_any_caller=False, callers=callers) as listener:
         refused = echoscu(listener.port, calling_ae="STRANGER")
         assert refused.returncode != 0
         assert "Calling AE Title Not Recognized" in refused.stdout + refused.stderr
         assert echoscu(listener.port, calling_ae="SCANNER").returncode == 0
+
+
+@pytest.mark.peers
+def test_a_known_caller_at_a_wrong_address_is_rejected_as_unknown(caplog: pytest.LogCaptureFixture) -> None:
+    """To the peer it is a calling AE title not recognised; the log says that the address was it."""
+    elsewhere = frozenset({AllowedCaller.parse("SCANNER@127.0.0.2")})
+    with listening(RememberingReception(), allow_any_caller=False, callers=elsewhere) as listener:
+        refused = echoscu(listener.port, calling_ae="SCANNER")
+    assert "Calling AE Title Not Recognized" in refused.stdout + refused.stderr
+    assert "'SCANNER' at 127.0.0.1" in caplog.text
+    assert Denial.ELSEWHERE.value in caplog.text
+    here = frozenset({AllowedCaller.parse("SCANNER@127.0.0.0/8")})
+    with listening(RememberingReception(), allow_any_caller=False, callers=here) as listener:
+        assert echoscu(listener.port, calling_ae="SCANNER").returncode == 0
+
+
+def test_it_listens_on_an_ipv6_address() -> None:
+    """An IPv6 caller is told by its address too."""
+    loopback = frozenset({AllowedCaller.parse("TESTER@::1")})
+    with listening(RememberingReception(), host="::1", allow_any_caller=False, callers=loopback) as listener:
+        association = associate(listener, host="::1")
+        assert association.is_established
+        association.release()
 
 
 @pytest.mark.peers

@@ -11,6 +11,7 @@ from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.dimse.query import present
 from daemon.dimse.requestor import Limits, NotOfferedError, echo
 from daemon.dimse.sender import send
+from daemon.domain.admission import AllowedCaller
 from daemon.domain.delivery import Destination, SendOutcome
 from daemon.domain.reception import Verdict
 from daemon.domain.references import Reference
@@ -110,7 +111,7 @@ def test_a_name_that_does_not_resolve_gives_retry(tmp_path: Path) -> None:
 
 def test_a_rejected_association_gives_retry_with_the_reason(tmp_path: Path) -> None:
     """A PACS that does not know our AE title yet is asked again later, and the sentence says what to enter."""
-    settings = ListenerSettings(ae_title="PACS", port=0, callers=frozenset({"OTHER"}))
+    settings = ListenerSettings(ae_title="PACS", port=0, callers=frozenset({AllowedCaller(ae_title="OTHER")}))
     with Listener(settings, RememberingReception()) as listener:
         pacs = Destination(name="pacs", ae_title="PACS", host=HOST, port=listener.port)
         (result,) = send(pacs, [ct_file(tmp_path / "ct.dcm")], US)

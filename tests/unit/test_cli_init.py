@@ -1,12 +1,13 @@
 """init writes a configuration that holds, or none."""
 
+import stat
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from daemon.cli.main import app
-from daemon.config import load
+from daemon.config import CONFIG_NAME, load
 
 RUNNER = CliRunner()
 
@@ -31,11 +32,13 @@ def test_a_wrong_option_leaves_nothing_behind(wrong: tuple[str, str], tmp_path: 
 
 
 def test_options_come_back_from_the_file(tmp_path: Path) -> None:
-    """What init was told is what the configuration says."""
+    """What init was told is what the configuration says; neither it nor the data is anyone else's to read."""
     options = ["--ae-title", "SECOND READ", "--port", "1104", "--allow", "MR1", "--destination", "pacs=PACS@::1:104"]
     told = RUNNER.invoke(app, ["init", str(tmp_path), *options])
     assert told.exit_code == 0, told.output
     settings = load(tmp_path)
+    rights = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (settings.data.folder, tmp_path / CONFIG_NAME)}
+    assert rights == {"data": 0o700, CONFIG_NAME: 0o600}
     assert (settings.listener.ae_title, settings.listener.port) == ("SECOND READ", 1104)
     assert settings.listener.allowed_callers == ("MR1",)
     assert [(d.name, d.ae_title, d.host, d.port) for d in settings.destination] == [("pacs", "PACS", "::1", 104)]

@@ -34,6 +34,24 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert settings.database_url() == f"sqlite:///{tmp_path.resolve() / 'spool' / 'ledger.db'}"
 
 
+def test_tls_goes_to_the_listener_and_to_the_destinations_that_want_it(tmp_path: Path) -> None:
+    """Its files lie beside the configuration; a destination is held to the certificates of its own AE title."""
+    text = (
+        '[tls]\nlistener = true\ncertificate = "ours.pem"\nkey = "ours.key"\nauthorities = "hospital.pem"\n'
+        'peers = ["MR1=mr1.example", "PACS=pacs.example"]\n'
+        '[[destination]]\nname = "pacs"\nae_title = "PACS"\nhost = "h"\nport = 2762\ntls = true\n'
+        '[[destination]]\nname = "old"\nae_title = "OLD"\nhost = "h"\nport = 104\n'
+    )
+    settings = load(written(tmp_path, text))
+    assert settings.tls.server is not None
+    assert settings.tls.server.credentials.key == tmp_path.resolve() / "ours.key"
+    assert [proof.ae_title for proof in settings.tls.server.proofs] == ["MR1", "PACS"]
+    pacs, old = settings.destinations()
+    assert pacs.tls is not None
+    assert [proof.name for proof in pacs.tls.proofs] == ["pacs.example"]
+    assert old.tls is None
+
+
 def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """OVERREAD_SECTION__KEY wins; an empty one counts as absent."""
     path = written(tmp_path, "[listener]\nport = 104\n")
@@ -50,6 +68,15 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
         ("[listener]\nport = 70000\n", "listener.port"),
         ('[listener]\nae_title = "FAR-TOO-LONG-AE-TITLE"\n', "listener.ae_title"),
         ('[listener]\nae_title = "BACK\\\\SLASH"\n', "listener.ae_title"),
+        ('[listener]\nallowed_callers = ["MR1", "MR2@scanner"]\n', "listener.allowed_callers.1: .*AE@10.0.0.5"),
+        ('[tls]\ncertificate = "ours.pem"\n', "tls: .*certificate and key go together"),
+        ("[tls]\nlistener = true\n", "tls: .*needs a certificate and its key"),
+        ('[tls]\nlistener = true\ncertificate = "a"\nkey = "b"\n', "tls: .*client_certificates = true needs auth"),
+        ('[tls]\npeers = ["MR1"]\n', "tls.peers.0: .*AE=NAME or AE=sha256:FINGERPRINT"),
+        (
+            '[[destination]]\nname = "p"\nae_title = "P"\nhost = "h"\nport = 104\ntls = true\n',
+            "needs tls.authorities",
+        ),
         ("[assembly]\nquiet_seconds = 0\n", "assembly.quiet_seconds"),
         ("[listener\n", "no valid TOML"),
     ],
