@@ -136,6 +136,19 @@ def echo(
         raise typer.Exit(EXIT_ERROR)
 
 
+@app.command()
+def probe(name: str, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Ask a destination what it takes, sending nothing; exit 1 if it refuses a kind of our results."""
+    here = house(config)
+    known = here.destinations()
+    if name not in known:
+        raise typer.BadParameter(f"no destination {name}; see `overread destinations list`")
+    rows = here.courier().probe(known[name])
+    table("services", rows, ("sop_class", "transfer_syntaxes", "uid"), as_json=as_json)
+    if not all(row.transfer_syntaxes for row in rows if row.needed):
+        raise typer.Exit(EXIT_ERROR)
+
+
 def send(
     path: Annotated[Path, typer.Argument(help="A DICOM file, or a folder of them.", exists=True)],
     to: Annotated[str, typer.Option(help="Name of the destination.")],

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from daemon.dimse import commitment, query, requestor, sender
+from daemon.dimse import commitment, probe, query, requestor, sender
 from daemon.dimse.commitment import CommitmentOutcome, CommitmentRequest
 from daemon.dimse.ports import CommitmentHandler
+from daemon.dimse.probe import Service
 from daemon.dimse.requestor import DEFAULT_LIMITS, Echo, Limits, NotOfferedError
 from daemon.domain.delivery import Destination, SendResult
 from daemon.domain.references import Reference
@@ -23,6 +24,10 @@ class Courier:
     def echo(self, destination: Destination) -> Echo:
         """Verify a destination; see `daemon.dimse.requestor.echo`."""
         return requestor.echo(destination, self._calling_ae, self._limits)
+
+    def probe(self, destination: Destination) -> tuple[Service, ...]:
+        """Ask a destination what it takes; see `daemon.dimse.probe.probe`."""
+        return probe.probe(destination, self._calling_ae, limits=self._limits)
 
     def send(self, destination: Destination, paths: Sequence[Path]) -> Iterator[SendResult]:
         """Send files on one association, a result each; see `daemon.dimse.sender.send`."""

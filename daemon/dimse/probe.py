@@ -28,11 +28,15 @@ WANTED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """A SOP class and the transfer syntaxes, by name, in which a destination accepts it; none where it does not."""
+    """A SOP class and the transfer syntaxes, by name, in which a destination accepts it; none where it does not.
+
+    `needed` are our results; without the others a destination is asked in other ways, or not at all.
+    """
 
     sop_class: str
     uid: str
     transfer_syntaxes: tuple[str, ...]
+    needed: bool
 
 
 def probe(
@@ -55,6 +59,7 @@ def probe(
             sop_class=UID(uid).name,
             uid=uid,
             transfer_syntaxes=tuple(syntax.name for syntax in syntaxes if (uid, str(syntax)) in accepted),
+            needed=uid in {SEGMENTATION_STORAGE, COMPREHENSIVE_3D_SR_STORAGE},
         )
         for uid in wanted
     )

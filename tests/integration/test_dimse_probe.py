@@ -1,16 +1,27 @@
 """What destinations say that they take."""
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from daemon.dimse.contexts import COMPREHENSIVE_3D_SR_STORAGE, SEGMENTATION_STORAGE, STORAGE_COMMITMENT, VERIFICATION
+from daemon.cli.main import app
+from daemon.dimse.contexts import (
+    COMPREHENSIVE_3D_SR_STORAGE,
+    SEGMENTATION_STORAGE,
+    STORAGE_COMMITMENT,
+    STUDY_ROOT_FIND,
+    VERIFICATION,
+)
 from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.dimse.probe import WANTED, probe
 from daemon.domain.delivery import Destination
 from daemon.errors import RetryableError
 from tests.peers import HOST, free_port, orthanc, storescp
 from tests.receptions import RememberingReception
+
+RUNNER = CliRunner()
 
 
 def taken(ae_title: str, port: int) -> dict[str, tuple[str, ...]]:
@@ -52,3 +63,21 @@ def test_one_that_is_down_is_no_answer() -> None:
     """That nobody listens is an error, not a list of refusals."""
     with pytest.raises(RetryableError, match="nothing listens"):
         taken("PACS", free_port())
+
+
+@pytest.mark.peers
+def test_the_command_shows_it_and_fails_where_results_are_refused(tmp_path: Path) -> None:
+    """An administrator sees a line for each service; the exit code tells a script."""
+    other = ListenerSettings(ae_title="OTHER", port=0, allow_any_caller=True)
+    with storescp(tmp_path / "store") as good, Listener(other, RememberingReception()) as bad:
+        places = [f"good={good.ae_title}@{HOST}:{good.port}", f"bad=OTHER@{HOST}:{bad.port}"]
+        options = [word for place in places for word in ("--destination", place)]
+        assert RUNNER.invoke(app, ["init", str(tmp_path), *options]).exit_code == 0
+        told = {
+            name: RUNNER.invoke(app, ["destinations", "probe", name, "--json", "--config", str(tmp_path)])
+            for name in ("good", "bad")
+        }
+    assert {name: result.exit_code for name, result in told.items()} == {"good": 0, "bad": 1}
+    assert {row["uid"]: bool(row["transfer_syntaxes"]) for row in json.loads(told["good"].output)} == {
+        uid: uid not in {STORAGE_COMMITMENT, STUDY_ROOT_FIND} for uid in WANTED
+    }
