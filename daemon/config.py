@@ -7,9 +7,9 @@ import os
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from daemon.domain.delivery import Destination
@@ -17,6 +17,8 @@ from daemon.errors import FatalError
 
 CONFIG_NAME = "overread.toml"
 CONFIG_VARIABLE = "OVERREAD_CONFIG"
+# No credentials in the address: they belong in a file.
+_URL = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 AETitle = Annotated[
     str, Field(min_length=1, max_length=16, pattern=r"^[\x21-\x5b\x5d-\x7e]+( [\x21-\x5b\x5d-\x7e]+)*$")
 ]
@@ -81,18 +83,36 @@ class DeliverySection(_Section):
 
 
 class DestinationSection(_Section):
-    """A DICOM node that results go to."""
+    """Where results go: a DICOM node by ae_title, host and port, or a DICOMweb service by url."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="What you call it.")
-    ae_title: AETitle = Field(description="Its AE title.")
-    host: str = Field(description="Its address.")
-    port: int = Field(ge=1, le=65535, description="Its port.")
+    ae_title: AETitle | None = Field(None, description="Its AE title.")
+    host: str | None = Field(None, description="Its address.")
+    port: int | None = Field(None, ge=1, le=65535, description="Its port.")
     commitment: bool = Field(default=True, description="Ask it for Storage Commitment; else results are read back.")
+    url: str | None = Field(None, pattern=_URL, description="Its DICOMweb service, for STOW-RS and QIDO-RS.")
+    token_file: Path | None = Field(None, description="File with the bearer token that the service wants.")
+    password_file: Path | None = Field(None, description="File with one line user:password that the service wants.")
+    ca_file: Path | None = Field(None, description="File with the certificates to trust; left out, the public ones.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        node = (self.ae_title, self.host, self.port)
+        if (None not in node) == (self.url is not None) or (self.url and any(node)):
+            raise ValueError("give ae_title, host and port, or url alone")
+        files = (self.token_file, self.password_file, self.ca_file)
+        if any(files) and not (self.url or "").startswith("https://"):
+            raise ValueError("token_file, password_file and ca_file need a url with https")
+        if self.token_file and self.password_file:
+            raise ValueError("give token_file or password_file, not both")
+        return self
 
     @property
     def destination(self) -> Destination:
         """Return the destination."""
-        return Destination(**self.model_dump())
+        given = self.model_dump(exclude_none=True)
+        files = {name: str(value) for name, value in given.items() if isinstance(value, Path)}
+        return Destination(**{**given, **files, "commitment": self.commitment and self.url is None})
 
 
 class Settings(BaseSettings):
@@ -190,7 +210,14 @@ def _absolute(settings: Settings, base: Path) -> Settings:
     data = settings.data.model_copy(update={"folder": (base / settings.data.folder).resolve()})
     models = settings.inference.models
     inference = settings.inference.model_copy(update={"models": models and (base / models).resolve()})
-    return settings.model_copy(update={"data": data, "inference": inference})
+    destination = tuple(resolved(section, base) for section in settings.destination)
+    return settings.model_copy(update={"data": data, "inference": inference, "destination": destination})
+
+
+def resolved(section: DestinationSection, base: Path) -> DestinationSection:
+    """Return a destination whose files are absolute; relative ones lie in `base`."""
+    files = {name: value for name, value in section.model_dump().items() if isinstance(value, Path)}
+    return section.model_copy(update={name: (base / value).resolve() for name, value in files.items()})
 
 
 def template(listener: dict[str, Any], destinations: list[DestinationSection]) -> str:
