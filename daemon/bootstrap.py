@@ -4,7 +4,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -16,11 +16,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from daemon import __version__
 from daemon.clock import SystemClock
 from daemon.config import Settings
+from daemon.dicomweb.courier import WebCourier
 from daemon.dimse.courier import Courier
 from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.domain.admission import with_destinations
 from daemon.domain.assembly import Patience
-from daemon.domain.delivery import Destination, RetryPolicy
+from daemon.domain.delivery import Destination, Echo, RetryPolicy, SendResult
+from daemon.domain.references import Reference
 from daemon.errors import FatalError
 from daemon.inference.bundle import installed
 from daemon.inference.reader import BundleReader
@@ -40,6 +42,34 @@ from daemon.services.retire import RetentionRules, Retire
 from daemon.spool.store import Spool
 
 MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Couriers:
+    """The network toward destinations: DICOMweb to those with a URL, DIMSE to the others."""
+
+    dimse: Courier
+    dicomweb: WebCourier
+
+    def to(self, destination: Destination) -> Courier | WebCourier:
+        """Return the one that reaches `destination`."""
+        return self.dicomweb if destination.url else self.dimse
+
+    def echo(self, destination: Destination) -> Echo:
+        """Verify a destination."""
+        return self.to(destination).echo(destination)
+
+    def send(self, destination: Destination, paths: Sequence[Path]) -> Iterator[SendResult]:
+        """Send files, a result each."""
+        return self.to(destination).send(destination, paths)
+
+    def ask_commitment(self, destination: Destination, transaction_uid: str, references: Sequence[Reference]) -> bool:
+        """Ask to commit; False where the destination offers no such service."""
+        return self.to(destination).ask_commitment(destination, transaction_uid, references)
+
+    def present(self, destination: Destination, references: Sequence[Reference]) -> frozenset[str]:
+        """Return the SOP Instance UIDs that the destination lists."""
+        return self.to(destination).present(destination, references)
 
 
 class House:
@@ -142,7 +172,9 @@ class House:
             ae_title=section.ae_title,
             host=section.host,
             port=section.port,
-            callers=with_destinations(section.callers, (d.ae_title for d in self.destinations().values())),
+            callers=with_destinations(
+                section.callers, (d.ae_title for d in self.destinations().values() if d.ae_title)
+            ),
             allow_any_caller=section.allow_any_caller,
             tls=self.settings.tls.server,
             max_associations=section.max_associations,
@@ -199,9 +231,10 @@ class House:
         )
         return Deliver(post, self.clock, rules), Confirm(post, self.clock, rules)
 
-    def courier(self) -> Courier:
+    def courier(self) -> Couriers:
         """Return the network toward destinations, under our AE title."""
-        return Courier(self.settings.listener.ae_title, CommitmentReports(self))
+        dimse = Courier(self.settings.listener.ae_title, CommitmentReports(self))
+        return Couriers(dimse=dimse, dicomweb=WebCourier())
 
     def retire(self) -> Retire:
         """Return the verb retire."""

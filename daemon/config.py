@@ -20,6 +20,8 @@ from daemon.errors import FatalError
 
 CONFIG_NAME = "overread.toml"
 CONFIG_VARIABLE = "OVERREAD_CONFIG"
+# No credentials in the address: they belong in a file.
+_URL = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 AETitle = Annotated[str, AfterValidator(checked_ae_title)]
 
 
@@ -154,21 +156,39 @@ class TlsSection(_Section):
 
 
 class DestinationSection(_Section):
-    """A DICOM node that results go to."""
+    """Where results go: a DICOM node by ae_title, host and port, or a DICOMweb service by url."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="What you call it.")
-    ae_title: AETitle = Field(description="Its AE title.")
-    host: str = Field(description="Its address.")
-    port: int = Field(ge=1, le=65535, description="Its port.")
+    ae_title: AETitle | None = Field(None, description="Its AE title.")
+    host: str | None = Field(None, description="Its address.")
+    port: int | None = Field(None, ge=1, le=65535, description="Its port.")
     commitment: bool = Field(default=True, description="Ask it for Storage Commitment; else results are read back.")
-    tls: bool = Field(default=False, description="Call it by TLS.")
+    tls: bool = Field(default=False, description="Call the node by TLS.")
+    url: str | None = Field(None, pattern=_URL, description="Its DICOMweb service, for STOW-RS and QIDO-RS.")
+    token_file: Path | None = Field(None, description="File with the bearer token that the service wants.")
+    password_file: Path | None = Field(None, description="File with one line user:password that the service wants.")
+    ca_file: Path | None = Field(None, description="File with the certificates to trust; left out, the public ones.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        node = (self.ae_title, self.host, self.port)
+        if (None not in node) == (self.url is not None) or (self.url and any(node)):
+            raise ValueError("give ae_title, host and port, or url alone")
+        files = (self.token_file, self.password_file, self.ca_file)
+        if self.tls and self.url:
+            raise ValueError("tls is for nodes; a url says https")
+        if any(files) and not (self.url or "").startswith("https://"):
+            raise ValueError("token_file, password_file and ca_file need a url with https")
+        if self.token_file and self.password_file:
+            raise ValueError("give token_file or password_file, not both")
+        return self
 
     @property
     def destination(self) -> Destination:
-        """Return the destination, without what TLS needs."""
-        return Destination(
-            name=self.name, ae_title=self.ae_title, host=self.host, port=self.port, commitment=self.commitment
-        )
+        """Return the destination, without what TLS needs of a node."""
+        given = self.model_dump(exclude_none=True, exclude={"tls"})
+        files = {name: str(value) for name, value in given.items() if isinstance(value, Path)}
+        return Destination(**{**given, **files, "commitment": self.commitment and self.url is None})
 
 
 class Settings(BaseSettings):
@@ -220,7 +240,10 @@ class Settings(BaseSettings):
 
     def destinations(self) -> list[Destination]:
         """Return the destinations."""
-        return [replace(d.destination, tls=self.tls.client(d.ae_title) if d.tls else None) for d in self.destination]
+        return [
+            replace(d.destination, tls=self.tls.client(d.ae_title or d.name) if d.tls else None)
+            for d in self.destination
+        ]
 
     def database_url(self) -> str:
         """Return the ledger's URL."""
@@ -280,8 +303,19 @@ def _absolute(settings: Settings, base: Path) -> Settings:
     models = settings.inference.models
     inference = settings.inference.model_copy(update={"models": models and (base / models).resolve()})
     files = {key: getattr(settings.tls, key) for key in ("certificate", "key", "authorities")}
-    tls = settings.tls.model_copy(update={key: path and (base / path).resolve() for key, path in files.items()})
-    return settings.model_copy(update={"data": data, "inference": inference, "tls": tls})
+    changes = {
+        "data": data,
+        "inference": inference,
+        "tls": settings.tls.model_copy(update={key: path and (base / path).resolve() for key, path in files.items()}),
+        "destination": tuple(resolved(section, base) for section in settings.destination),
+    }
+    return settings.model_copy(update=changes)
+
+
+def resolved(section: DestinationSection, base: Path) -> DestinationSection:
+    """Return a destination whose files are absolute; relative ones lie in `base`."""
+    files = {name: value for name, value in section.model_dump().items() if isinstance(value, Path)}
+    return section.model_copy(update={name: (base / value).resolve() for name, value in files.items()})
 
 
 def template(listener: dict[str, Any], destinations: list[DestinationSection]) -> str:

@@ -6,7 +6,7 @@ import sys
 import warnings
 from datetime import UTC, datetime
 
-_QUIET = ("pynetdicom", "pydicom", "highdicom", "alembic", "sqlalchemy")
+_QUIET = ("pynetdicom", "pydicom", "highdicom", "alembic", "sqlalchemy", "dicomweb_client", "urllib3")
 
 
 class JsonLines(logging.Formatter):

@@ -10,6 +10,7 @@ from daemon.dimse import contexts, listener, statuses
 from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from daemon.domain import codes
 from daemon.domain.delivery import SendOutcome
+from daemon.domain.statuses import judge
 
 PATH = Path(__file__).parents[1] / "docs/conformance-statement.md"
 BLOCK = re.compile(r"(<!-- table: (?P<name>[a-z -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -77,7 +78,7 @@ def _judgements() -> list[tuple[str, str]]:
     """Return runs of C-STORE statuses that are judged alike."""
     runs: list[tuple[int, int, SendOutcome]] = []
     for status in range(0x10000):
-        outcome = statuses.judge(status).outcome
+        outcome = judge(status).outcome
         if runs and runs[-1][2] is outcome:
             runs[-1] = (runs[-1][0], status, outcome)
         else:

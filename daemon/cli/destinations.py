@@ -1,4 +1,4 @@
-"""destinations, and send: the DICOM nodes that results go to."""
+"""destinations, and send: the DICOM nodes and DICOMweb services that results go to."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from daemon.cli.output import EXIT_ERROR, ConfigOption, JsonOption, table
 if TYPE_CHECKING:
     from daemon.domain.delivery import Circuit, Destination
 
-app = typer.Typer(help="DICOM nodes that results go to.", no_args_is_help=True)
+app = typer.Typer(help="DICOM nodes and DICOMweb services that results go to.", no_args_is_help=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +24,20 @@ class _Row:
     port: int
     commitment: bool
     tls: bool
+    url: str
+    token_file: str
+    password_file: str
+    ca_file: str
     from_file: bool
     state: str
     failures: int
     since: datetime | None
     next_at: datetime | None
     reason: str
+
+    @property
+    def address(self) -> str:
+        return self.url or f"{self.ae_title}@{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,19 +63,7 @@ def list_destinations(config: ConfigOption = None, as_json: JsonOption = False) 
     named = {d.name for d in here.settings.destination}
     circuits = here.circuits.all()
     rows = [_row(d, circuits.get(d.name), d.name in named) for d in here.destinations().values()]
-    columns = (
-        "name",
-        "ae_title",
-        "host",
-        "port",
-        "commitment",
-        "tls",
-        "from_file",
-        "state",
-        "since",
-        "next_at",
-        "reason",
-    )
+    columns = ("name", "address", "commitment", "tls", "from_file", "state", "since", "next_at", "reason")
     table("destinations", rows, columns, as_json=as_json)
 
 
@@ -75,12 +71,7 @@ def _row(destination: "Destination", circuit: "Circuit | None", from_file: bool)
     from daemon.domain.delivery import reached
 
     return _Row(
-        name=destination.name,
-        ae_title=destination.ae_title,
-        host=destination.host,
-        port=destination.port,
-        commitment=destination.commitment,
-        tls=destination.tls is not None,
+        **{**vars(destination), "tls": destination.tls is not None},
         from_file=from_file,
         state=reached(circuit),
         failures=circuit.failures if circuit else 0,
@@ -93,9 +84,12 @@ def _row(destination: "Destination", circuit: "Circuit | None", from_file: bool)
 @app.command()
 def add(
     name: str,
-    address: Annotated[str, typer.Argument(help="AET@HOST:PORT")],
+    address: Annotated[str, typer.Argument(help="AET@HOST:PORT, or the URL of a DICOMweb service.")],
     config: ConfigOption = None,
     commitment: Annotated[bool, typer.Option(help="Ask it for Storage Commitment.")] = True,
+    token_file: Annotated[Path | None, typer.Option(help="File with the service's bearer token.")] = None,
+    password_file: Annotated[Path | None, typer.Option(help="File with one line user:password.")] = None,
+    ca_file: Annotated[Path | None, typer.Option(help="File with the certificates to trust.")] = None,
 ) -> None:
     """Add or replace a destination; results made from now on go there too."""
     from daemon.cli.run import parse_destination
@@ -104,7 +98,9 @@ def add(
     if name in {d.name for d in here.settings.destination}:
         typer.secho(f"overread: {name} stands in the configuration file; change it there", err=True)
         raise typer.Exit(EXIT_ERROR)
-    section = parse_destination(f"{name}={address}").model_copy(update={"commitment": commitment})
+    files = {"token_file": token_file, "password_file": password_file, "ca_file": ca_file}
+    given = {option: path.resolve() for option, path in files.items() if path}
+    section = parse_destination(f"{name}={address}", **given).model_copy(update={"commitment": commitment})
     here.deliveries.add_destination(section.destination)
     typer.echo(f"added {name}")
 
@@ -124,7 +120,7 @@ def echo(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask destinations whether they are there (C-ECHO); exit 1 if one is not."""
+    """Ask destinations whether they are there (C-ECHO, or a query by HTTP); exit 1 if one is not."""
     here = house(config)
     known = here.destinations()
     if name is not None and name not in known:
@@ -143,7 +139,11 @@ def probe(name: str, config: ConfigOption = None, as_json: JsonOption = False) -
     known = here.destinations()
     if name not in known:
         raise typer.BadParameter(f"no destination {name}; see `overread destinations list`")
-    rows = here.courier().probe(known[name])
+    if known[name].url:
+        raise typer.BadParameter(
+            f"{name} is a DICOMweb service and cannot be probed; `overread destinations echo {name}`"
+        )
+    rows = here.courier().dimse.probe(known[name])
     table("services", rows, ("sop_class", "transfer_syntaxes", "uid"), as_json=as_json)
     if not all(row.transfer_syntaxes for row in rows if row.needed):
         raise typer.Exit(EXIT_ERROR)

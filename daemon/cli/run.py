@@ -19,11 +19,14 @@ LOGGER = logging.getLogger(__name__)
 _DESTINATION = re.compile(r"(?P<name>[^=]+)=(?P<ae_title>[^@]+)@(?P<host>.+):(?P<port>\d+)")
 
 
+_SERVICE = re.compile(r"(?P<name>[^=]+)=(?P<url>https?://.+)")
+
+
 def init(
     folder: Annotated[Path, typer.Argument(help="Where configuration and data go.")],
     ae_title: Annotated[str, typer.Option(help="Our AE title.")] = "OVERREAD",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 11112,
-    destination: Annotated[list[str] | None, typer.Option(help="NAME=AET@HOST:PORT; may be repeated.")] = None,
+    destination: Annotated[list[str] | None, typer.Option(help="NAME=AET@HOST:PORT or NAME=URL; repeatable.")] = None,
     allow: Annotated[list[str] | None, typer.Option(help="AE or AE@ADDRESS that may send to us; repeatable.")] = None,
 ) -> None:
     """Write a commented FOLDER/overread.toml, make the data folder, migrate the ledger.
@@ -65,17 +68,17 @@ def parse_listener(ae_title: str, port: int, callers: tuple[str, ...]) -> "Liste
         raise typer.BadParameter(f"{fault['loc'][0]} {fault['input']!r}: {fault['msg']}") from error
 
 
-def parse_destination(text: str) -> "DestinationSection":
-    """Return the destination that NAME=AET@HOST:PORT names."""
+def parse_destination(text: str, **files: Path) -> "DestinationSection":
+    """Return the destination that NAME=AET@HOST:PORT or NAME=URL names."""
     from pydantic import ValidationError
 
     from daemon.config import DestinationSection
 
-    match = _DESTINATION.fullmatch(text)
+    match = _SERVICE.fullmatch(text) or _DESTINATION.fullmatch(text)
     if not match:
-        raise typer.BadParameter(f"{text!r} is not NAME=AET@HOST:PORT")
+        raise typer.BadParameter(f"{text!r} is not NAME=AET@HOST:PORT, nor NAME=https://HOST/dicom-web")
     try:
-        return DestinationSection.model_validate(match.groupdict())
+        return DestinationSection.model_validate(match.groupdict() | files)
     except ValidationError as error:
         raise typer.BadParameter(f"{text!r}: {error.errors()[0]['msg']}") from error
 

@@ -7,8 +7,8 @@ from daemon.dimse import commitment, probe, query, requestor, sender
 from daemon.dimse.commitment import CommitmentOutcome, CommitmentRequest
 from daemon.dimse.ports import CommitmentHandler
 from daemon.dimse.probe import Service
-from daemon.dimse.requestor import DEFAULT_LIMITS, Echo, Limits, NotOfferedError
-from daemon.domain.delivery import Destination, SendResult
+from daemon.dimse.requestor import DEFAULT_LIMITS, Limits, NotOfferedError
+from daemon.domain.delivery import Destination, Echo, SendResult
 from daemon.domain.references import Reference
 from daemon.errors import RetryableError, UnreachableError
 

@@ -17,7 +17,7 @@ from daemon.dimse.contexts import VERIFICATION, requested_contexts
 from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from daemon.dimse.sockets import MendedSocket
 from daemon.dimse.tls import Client
-from daemon.domain.delivery import Destination
+from daemon.domain.delivery import Destination, Echo
 from daemon.errors import FatalError, RefusedError, RetryableError, UnreachableError
 
 LOGGER = logging.getLogger(__name__)
@@ -56,15 +56,6 @@ class RequestingEntity(ApplicationEntity):
 
 class NotOfferedError(RefusedError):
     """The destination accepts none of the presentation contexts proposed: it lacks the service."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Echo:
-    """The answer to a C-ECHO: whether the destination is well, a sentence for people, and how long it took."""
-
-    ok: bool
-    detail: str
-    seconds: float
 
 
 @contextmanager

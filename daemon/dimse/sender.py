@@ -15,12 +15,10 @@ from pynetdicom.dsutils import split_dataset
 from pynetdicom.presentation import PresentationContext
 
 from daemon.dimse.contexts import UNCOMPRESSED, requested_contexts
-from daemon.dimse.requestor import DEFAULT_LIMITS, Echo, Limits, NotOfferedError, association, echo
-from daemon.dimse.statuses import judge
+from daemon.dimse.requestor import DEFAULT_LIMITS, Limits, NotOfferedError, association
 from daemon.domain.delivery import Destination, SendOutcome, SendResult
+from daemon.domain.statuses import judge
 from daemon.errors import RefusedError, RetryableError
-
-__all__ = ["Echo", "Limits", "echo", "send"]
 
 LOGGER = logging.getLogger(__name__)
 

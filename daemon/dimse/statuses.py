@@ -1,22 +1,34 @@
-"""C-STORE statuses in both directions (PS3.4 B.2.3, PS3.7 Annex C), as tables."""
+"""C-STORE statuses that we answer, and reasons that we are told (PS3.4 B.2.3, PS3.7 Annex C), as tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from daemon.domain.delivery import SendOutcome
 from daemon.domain.reception import Verdict
+from daemon.domain.statuses import PROCESSING_FAILURE, SUCCESS
 
-SUCCESS = 0x0000
-PROCESSING_FAILURE = 0x0110
+__all__ = [
+    "ANSWERS",
+    "CANNOT_UNDERSTAND",
+    "COMMENT_LENGTH",
+    "INVALID_OBJECT_INSTANCE",
+    "MISMATCH",
+    "OUT_OF_RESOURCES",
+    "PENDING",
+    "PROCESSING_FAILURE",
+    "SOP_CLASS_NOT_SUPPORTED",
+    "SUCCESS",
+    "UNRECOGNISED_OPERATION",
+    "Status",
+    "answer",
+    "commitment_failure",
+]
+
 INVALID_OBJECT_INSTANCE = 0x0117
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 UNRECOGNISED_OPERATION = 0x0211
 OUT_OF_RESOURCES = 0xA700
 MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
-_WARNINGS = frozenset({0x0001, 0x0107, 0x0116, *range(0xB000, 0xC000)})
-_NEVER = frozenset({*range(0xA900, 0xAA00), *range(0xC000, 0xD000)})
-_BAD_REQUEST = frozenset(range(0x0100, 0x0300)) - {PROCESSING_FAILURE, 0x0213} - _WARNINGS
 PENDING = frozenset({0xFF00, 0xFF01})
 
 # Failure Reason (0008,1197) of a storage commitment report, PS3.3 C.14.1.1
@@ -55,33 +67,6 @@ ANSWERS: Mapping[Verdict, Status] = {
 def answer(verdict: Verdict) -> Status:
     """Return the C-STORE status for `verdict`."""
     return ANSWERS[verdict]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """What a peer's C-STORE status means for a delivery, and a sentence for people."""
-
-    outcome: SendOutcome
-    detail: str
-
-
-def judge(status: int, comment: str = "") -> Judgement:
-    """Tell what a peer's C-STORE `status` means: stored, refused for good, or to be tried again.
-
-    Warnings 0xB000..0xBFFF mean stored with a remark. 0x01xx and 0x02xx name faults of the request, except
-    Processing Failure and Resource Limitation, which may pass. An unknown status is tried again: giving up
-    is what cannot be undone.
-    """
-    said = f"status 0x{status:04X}" + (f" ({comment})" if comment else "")
-    if status == SUCCESS:
-        return Judgement(outcome=SendOutcome.STORED, detail="stored")
-    if status in _WARNINGS:
-        return Judgement(outcome=SendOutcome.STORED, detail=f"stored with a warning: {said}")
-    if status in _NEVER:
-        return Judgement(outcome=SendOutcome.REFUSED, detail=f"the destination cannot take this object: {said}")
-    if status in _BAD_REQUEST:
-        return Judgement(outcome=SendOutcome.REFUSED, detail=f"the destination refuses the request: {said}")
-    return Judgement(outcome=SendOutcome.RETRY, detail=f"the destination could not store it now: {said}")
 
 
 def commitment_failure(reason: int | None) -> str:

@@ -98,17 +98,31 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """A DICOM node that results go to, by TLS where `tls` is given.
+    """Where results go: a DICOM node (AE title, host, port), or a DICOMweb service (`url`).
 
-    `commitment` asks for Storage Commitment, else they are read back.
+    `commitment` asks a node for Storage Commitment, else results are read back; `tls` calls it by TLS.
+    `token_file` holds a bearer token, `password_file` one line `user:password`, `ca_file` the certificates to trust.
     """
 
     name: str
-    ae_title: str
-    host: str
-    port: int
+    ae_title: str = ""
+    host: str = ""
+    port: int = 0
     commitment: bool = True
     tls: ClientTls | None = None
+    url: str = ""
+    token_file: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Echo:
+    """The answer to a C-ECHO, or to a query by HTTP: whether all is well, a sentence for people, how long it took."""
+
+    ok: bool
+    detail: str
+    seconds: float
 
 
 class SendOutcome(StrEnum):

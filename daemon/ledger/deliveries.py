@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 
 from sqlalchemy import Engine, delete, func, select
@@ -113,10 +114,7 @@ class Deliveries:
         """Return the destinations that were added by command."""
         with reading(self._engine) as session:
             rows = session.scalars(select(DestinationRow).order_by(DestinationRow.name)).all()
-            return [
-                Destination(name=r.name, ae_title=r.ae_title, host=r.host, port=r.port, commitment=r.commitment)
-                for r in rows
-            ]
+            return [Destination(**{f.name: getattr(row, f.name) for f in fields(Destination)}) for row in rows]
 
     def add_destination(self, destination: Destination) -> None:
         """Add or replace a destination; one that was not reached is tried at once."""

@@ -145,6 +145,10 @@ class DestinationRow(Base):
     host: Mapped[str]
     port: Mapped[int]
     commitment: Mapped[bool]
+    url: Mapped[str] = mapped_column(server_default="")
+    token_file: Mapped[str] = mapped_column(server_default="")
+    password_file: Mapped[str] = mapped_column(server_default="")
+    ca_file: Mapped[str] = mapped_column(server_default="")
 
 
 class CircuitRow(Base):

@@ -2,9 +2,10 @@
 
 import pytest
 
-from daemon.dimse.statuses import COMMENT_LENGTH, answer, judge
+from daemon.dimse.statuses import COMMENT_LENGTH, answer
 from daemon.domain.delivery import SendOutcome
 from daemon.domain.reception import Verdict
+from daemon.domain.statuses import judge
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))

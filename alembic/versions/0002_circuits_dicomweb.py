@@ -1,4 +1,4 @@
-"""circuits"""
+"""circuits, and destinations by url"""
 
 import sqlalchemy as sa
 
@@ -7,6 +7,7 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
+_COLUMNS = ("url", "token_file", "password_file", "ca_file")
 
 
 def upgrade() -> None:
@@ -19,7 +20,11 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("destination"),
     )
+    for name in _COLUMNS:
+        op.add_column("destinations", sa.Column(name, sa.String(), nullable=False, server_default=""))
 
 
 def downgrade() -> None:
+    for name in _COLUMNS:
+        op.drop_column("destinations", name)
     op.drop_table("circuits")

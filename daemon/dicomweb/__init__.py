@@ -1,0 +1,1 @@
+"""The network by HTTP: STOW-RS out, QIDO-RS to read back (PS3.18)."""

@@ -1,0 +1,120 @@
+"""A DICOMweb service, reached with time limits and credentials from files; every fault gets its class and its mend."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+from dicomweb_client import DICOMwebClient
+
+from daemon.domain.delivery import Destination
+from daemon.errors import RetryableError, UnreachableError
+
+_JSON = "application/dicom+json"
+# What an administrator can mend there or here: as a rejected association, worth repeating.
+_MENDABLE = {
+    401: "it does not know us: check token_file or password_file",
+    403: "it does not let us: ask for the right to store and query",
+    404: "there is no such service: check the url",
+    407: "a proxy wants to know us: reach the service without one",
+}
+# The first that fits; what is left is a file of the configuration that cannot be read, and names itself.
+_FAULTS = (
+    (requests.ConnectTimeout, "no connection in time; check the url"),
+    (requests.TooManyRedirects, "it redirects; give the url that it redirects to"),
+    (requests.exceptions.SSLError, "its certificate is not trusted; check ca_file"),
+    (requests.RequestException, "nothing listens there, or it hangs up; check the url and that it runs"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long to wait, in seconds."""
+
+    connect_seconds: float = 10.0
+    answer_seconds: float = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A service in hand: its client, and the answers as they came, which the client does not hand out."""
+
+    destination: Destination
+    client: DICOMwebClient
+    heard: list[requests.Response] = field(default_factory=list)
+
+
+@contextmanager
+def service(destination: Destination, limits: Limits) -> Iterator[Service]:
+    """Yield a client of `destination`.
+
+    Nothing of the environment (proxies, .netrc) is heeded, and no redirection followed: results go where the
+    configuration says.
+
+    Raises:
+        UnreachableError: it is not there, does not let us in, or a file named in the configuration cannot be read.
+        RetryableError: it answers that it cannot now, or not in time.
+    """
+    with requests.Session() as session:
+        session.trust_env = False
+        session.max_redirects = 0
+        session.verify = destination.ca_file or True
+        session.headers["Accept"] = _JSON
+        session.auth = _Credentials(destination)
+        timeout = (limits.connect_seconds, limits.answer_seconds)
+        client = DICOMwebClient(destination.url.rstrip("/"), session=session, timeout=timeout)
+        # The ledger knows when to try again.
+        client.set_http_retry_params(retry=False)
+        found = Service(destination=destination, client=client)
+        session.hooks["response"].append(lambda response, *_, **__: found.heard.append(response))
+        try:
+            yield found
+        except (requests.RequestException, OSError) as error:
+            raise _fault(destination, error, limits) from error
+
+
+def check(destination: Destination, response: requests.Response) -> None:
+    """Pass what says something of the objects; raise what says something of the service.
+
+    Raises:
+        UnreachableError: it does not let us in.
+        RetryableError: it cannot now.
+    """
+    code, name = response.status_code, f"destination {destination.name}"
+    if code in _MENDABLE:
+        raise UnreachableError(f"{name}: HTTP {code}, {_MENDABLE[code]}")
+    if code in {408, 429} or code >= 500:  # noqa: PLR2004 - RFC 9110 15.6
+        raise RetryableError(f"{name}: HTTP {code}, it cannot take this now")
+
+
+class _Credentials(requests.auth.AuthBase):
+    """Says who we are, by what the files hold now."""
+
+    def __init__(self, destination: Destination) -> None:
+        self._destination = destination
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._destination.token_file:
+            request.headers["Authorization"] = f"Bearer {_secret(self._destination.token_file)}"
+        elif self._destination.password_file:
+            user, _, password = _secret(self._destination.password_file).partition(":")
+            return requests.auth.HTTPBasicAuth(user, password)(request)
+        return request
+
+
+def _secret(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8").strip()
+
+
+def _fault(destination: Destination, error: Exception, limits: Limits) -> RetryableError:
+    name = f"destination {destination.name}"
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        try:
+            check(destination, error.response)
+        except RetryableError as fault:
+            return fault
+        return RetryableError(f"{name}: HTTP {error.response.status_code}")
+    if isinstance(error, requests.Timeout) and not isinstance(error, requests.ConnectTimeout):
+        return RetryableError(f"{name}: no answer within {limits.answer_seconds:g} s")
+    return UnreachableError(f"{name}: {next((said for kind, said in _FAULTS if isinstance(error, kind)), error)}")
