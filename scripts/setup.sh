@@ -3,12 +3,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-peers=(dcmtk orthanc dicom3tools pixelmed-apps libpixelmed-java iproute2 util-linux)
+peers=(dcmtk orthanc orthanc-dicomweb dicom3tools pixelmed-apps libpixelmed-java iproute2 util-linux)
 commands=(storescu Orthanc dciodvfy ip unshare)
 
 missing=()
 for command in "${commands[@]}"; do command -v "$command" >/dev/null || missing+=("$command"); done
 [ -e /usr/share/java/pixelmed.jar ] || missing+=(pixelmed.jar)
+[ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing+=(orthanc-dicomweb)
 
 if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "setup: installing ${peers[*]}"
