@@ -16,7 +16,8 @@ from daemon.dimse.contexts import STORAGE_COMMITMENT, supported_contexts
 from daemon.dimse.conversation import Accepted, Conversation, Parties
 from daemon.dimse.fastpath import FastAssociation
 from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from daemon.dimse.ports import CommitmentHandler, Reception
+from daemon.dimse.ports import CommitmentHandler, Reception, Witness
+from daemon.domain.reception import Caller
 from daemon.errors import FatalError
 
 LOGGER = logging.getLogger(__name__)
@@ -26,6 +27,10 @@ Rejection = tuple[int, int, int]
 CALLING_AE_NOT_RECOGNISED: Rejection = (1, 1, 3)
 CALLED_AE_NOT_RECOGNISED: Rejection = (1, 1, 7)
 LOCAL_LIMIT_EXCEEDED: Rejection = (2, 3, 2)
+_UNWELCOME: Mapping[Rejection, str] = {
+    CALLING_AE_NOT_RECOGNISED: "association rejected: calling AE title not recognised",
+    CALLED_AE_NOT_RECOGNISED: "association rejected: called AE title not recognised",
+}
 _CUT_SECONDS = 10.0
 
 
@@ -54,8 +59,9 @@ class ListenerSettings:
 class _Guest:
     """One association from connection to close: admission, then a conversation."""
 
-    def __init__(self, listener: "Listener") -> None:
+    def __init__(self, listener: "Listener", address: str) -> None:
         self._listener = listener
+        self._address = address
         self._parties: Parties | None = None
         self._conversation: Conversation | None = None
 
@@ -67,6 +73,7 @@ class _Guest:
         rejection = self._listener.admit(self, calling_ae, called_ae)
         if rejection is not None:
             LOGGER.warning("association from AE %r to AE %r rejected: %s", calling_ae, called_ae, rejection)
+            self._listener.turned_away(self._caller(calling_ae, called_ae), rejection)
         return rejection
 
     def opened(self, association: FastAssociation, calling_ae: str, called_ae: str) -> None:
@@ -77,7 +84,11 @@ class _Guest:
             )
             for context in association.accepted_contexts
         }
+        self._listener.let_in(self._parties.association, self._caller(calling_ae, called_ae))
         self._conversation = self._listener.converse(self._parties, contexts)
+
+    def _caller(self, calling_ae: str, called_ae: str) -> Caller:
+        return Caller(calling_ae=calling_ae, called_ae=called_ae, address=self._address)
 
     def take(self, context_id: int, control: int, data: memoryview) -> bytes | None:
         if self._conversation is None:
@@ -97,9 +108,14 @@ class Listener:
     """
 
     def __init__(
-        self, settings: ListenerSettings, reception: Reception, commitments: CommitmentHandler | None = None
+        self,
+        settings: ListenerSettings,
+        reception: Reception,
+        commitments: CommitmentHandler | None = None,
+        witness: Witness | None = None,
     ) -> None:
         self._settings = settings
+        self._witness = witness
         self._reception = reception
         self._commitments = commitments
         self._entity = self._application_entity()
@@ -173,6 +189,16 @@ class Listener:
             self._admitted.add(guest)
         return None
 
+    def turned_away(self, caller: Caller, rejection: Rejection) -> None:
+        """Tell the witness of a caller that is not welcome; a full house says nothing of its callers."""
+        if self._witness is not None and rejection in _UNWELCOME:
+            self._witness.association_rejected(caller, _UNWELCOME[rejection])
+
+    def let_in(self, association: str, caller: Caller) -> None:
+        """Tell the witness of a caller that got in."""
+        if self._witness is not None:
+            self._witness.association_accepted(association, caller)
+
     def converse(self, parties: Parties, contexts: Mapping[int, Accepted]) -> Conversation:
         """Announce an association to the reception and return what serves it."""
         LOGGER.info("association %s opened by AE %s", parties.association, parties.calling_ae)
@@ -208,14 +234,14 @@ class Listener:
     def _accept(self, server: socket.socket) -> None:
         while True:
             try:
-                connection, _ = server.accept()
+                connection, peer = server.accept()
             except OSError:
                 return
             running = self._running()
             if len(running) > 2 * self._settings.max_associations:
                 connection.close()
                 continue
-            association = FastAssociation(self._entity, connection, _Guest(self), self._settings.idle_seconds)
+            association = FastAssociation(self._entity, connection, _Guest(self, peer[0]), self._settings.idle_seconds)
             with self._lock:
                 self._associations = {*running, association}
             association.start()

@@ -12,6 +12,7 @@ from daemon.domain.delivery import DeliveryState, Destination, RetryPolicy, Send
 from daemon.domain.references import Reference
 from daemon.domain.work import Change, DueDelivery
 from daemon.errors import RetryableError
+from daemon.services.departures import Departures
 from daemon.services.faults import Point, reach
 from daemon.services.ports import Courier, Deliveries, Spool
 from daemon.uids import Role, derive
@@ -34,6 +35,7 @@ class Post:
     deliveries: Deliveries
     spool: Spool
     courier: Courier
+    departures: Departures | None = None
 
 
 class Deliver:
@@ -55,6 +57,8 @@ class Deliver:
         paths = [self._post.spool.path(d.digest) for d in due]
         for delivery, result in zip(due, self._post.courier.send(destination, paths), strict=True):
             reach(Point.OBJECTS_SENT)
+            if self._post.departures is not None:
+                self._post.departures.note(destination, delivery, result)
             self._post.deliveries.change([self._judge(delivery, result)], self._clock.now())
             reach(Point.DELIVERY_RECORDED)
             LOGGER.info("delivery %d to %s: %s", delivery.id, name, result.outcome.value)
