@@ -2,6 +2,7 @@
 
 import base64
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from pydicom.sr._cid_dict import cid_concepts
@@ -104,11 +105,12 @@ def test_a_hostile_ae_title_cannot_break_the_message() -> None:
 
 def test_codes_are_the_standards() -> None:
     """Each code of ours has the value and meaning of PS3.16 CID 400 to 404, as pydicom's dictionary has them."""
+    dictionary: Any = concepts["DCM"]
     known = {
         (value, meaning)
         for cid in (400, 401, 402, 403, 404)
         for keyword in cid_concepts[cid]["DCM"]
-        for value, (meaning, _) in concepts["DCM"][keyword].items()
+        for value, (meaning, _) in dictionary[keyword].items()
     }
     ours = {(c.value, c.meaning) for c in vars(audit).values() if isinstance(c, Concept) and c.scheme == "DCM"}
     assert len(ours) > 10
