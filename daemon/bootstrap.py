@@ -1,10 +1,12 @@
 """The only place that knows services and adapters: it builds what each process needs."""
 
 import os
+import pwd
 import secrets
 import signal
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -14,6 +16,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from daemon import __version__
+from daemon.audit.marks import Marks
+from daemon.audit.trail import Trail
 from daemon.clock import SystemClock
 from daemon.config import Settings
 from daemon.dicomweb.courier import WebCourier
@@ -21,6 +25,19 @@ from daemon.dimse.courier import Courier
 from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.domain.admission import with_destinations
 from daemon.domain.assembly import Patience
+from daemon.domain.audit import (
+    ALERT_DESCRIPTION,
+    SECURITY_CONFIGURATION,
+    URI,
+    AuditObject,
+    ObjectKind,
+    ObjectRole,
+    Participant,
+    Reporter,
+    acted,
+    started,
+    stopped,
+)
 from daemon.domain.delivery import Destination, Echo, RetryPolicy, SendResult
 from daemon.domain.references import Reference
 from daemon.errors import FatalError
@@ -34,8 +51,10 @@ from daemon.ledger.files import Files
 from daemon.ledger.intake import Intake
 from daemon.ledger.jobs import Jobs
 from daemon.ledger.queries import Queries
+from daemon.services.arrivals import Arrivals
 from daemon.services.assemble import Assemble
 from daemon.services.deliver import Confirm, Deliver, DeliveryRules, Post
+from daemon.services.departures import Departures
 from daemon.services.process import Process, Stores, WorkRules
 from daemon.services.receive import Reception, reconcile
 from daemon.services.retire import RetentionRules, Retire
@@ -138,6 +157,57 @@ class House:
         """
         return reader(self.settings.models(), self.settings.inference.threads, self.settings.inference.passes)
 
+    @cached_property
+    def trail(self) -> Trail:
+        """Return the audit trail."""
+        return Trail(self.settings.data.folder, f"{self.settings.listener.ae_title}@{socket.gethostname()}")
+
+    def reporter(self, command: str) -> Reporter:
+        """Return this process, as `overread command`, and the machine's user who runs it."""
+        host = socket.gethostname()
+        try:
+            login = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            login = str(os.getuid())
+        process = Participant(
+            user_id=f"{host}-{os.getpid()}",
+            user_name=f"overread {command}",
+            ae_title=self.settings.listener.ae_title,
+            address=host,
+        )
+        return Reporter(process=process, person=Participant(user_id=f"{login}@{host}"))
+
+    @contextmanager
+    def lifetime(self, command: str) -> Iterator[None]:
+        """Record that this process starts, and how it ends."""
+        reporter = self.reporter(command)
+        self.trail.record([started(reporter, self.clock.now())])
+        try:
+            yield
+        except BaseException as error:
+            self.trail.record([stopped(reporter, self.clock.now(), f"ended by {type(error).__name__}")])
+            raise
+        self.trail.record([stopped(reporter, self.clock.now())])
+
+    def note_settings(self, command: str) -> None:
+        """Raise an alert in the audit trail where the settings are not those of the last start."""
+        marks = Marks(self.settings.data.folder / "audit.settings", self.salt())
+        now = self.settings.by_name()
+        names = marks.changed(now)
+        if names:
+            path = self.settings.path or self.settings.data.folder
+            text = f"changed since the last start: {', '.join(names)}"
+            subject = AuditObject(
+                id=path.as_uri(),
+                id_type=URI,
+                kind=ObjectKind.SYSTEM,
+                role=ObjectRole.MASTER_FILE,
+                name=path.name,
+                details=((ALERT_DESCRIPTION, text),),
+            )
+            self.trail.record([acted(self.reporter(command), self.clock.now(), SECURITY_CONFIGURATION, subject)])
+        marks.remember(now)
+
     def migrate(self) -> None:
         """Bring the ledger to the newest revision."""
         migrate.upgrade(self.engine)
@@ -179,12 +249,21 @@ class House:
             tls=self.settings.tls.server,
             max_associations=section.max_associations,
         )
-        reception = Reception(self.spool, intake, self.clock, self.salt())
-        return Listener(settings, reception, CommitmentReports(self))
+        arrivals = self.arrivals(intake)
+        reception = Reception(self.spool, arrivals, self.clock, self.salt())
+        return Listener(settings, reception, CommitmentReports(self), arrivals)
+
+    def arrivals(self, intake: Intake) -> Arrivals:
+        """Return an intake that accounts for what comes in."""
+        return Arrivals(intake, self.trail, self.clock, self.reporter("listen"))
+
+    def departures(self, command: str) -> Departures:
+        """Return what accounts for what `overread command` sends."""
+        return Departures(self.deliveries, self.trail, self.clock, self.reporter(command))
 
     def reconcile(self, intake: Intake) -> list[str]:
         """Bring spool and ledger together; return digests of acknowledged files that are gone."""
-        return reconcile(self.spool, self.files, intake, self.clock)
+        return reconcile(self.spool, self.files, self.arrivals(intake), self.clock)
 
     def assemble(self) -> Assemble:
         """Return the verb assemble."""
@@ -228,6 +307,7 @@ class House:
             spool=self.spool,
             courier=self.courier(),
             destinations=self.destinations,
+            departures=self.departures("deliver"),
         )
         return Deliver(post, self.clock, rules), Confirm(post, self.clock, rules)
 

@@ -249,6 +249,13 @@ class Settings(BaseSettings):
         """Return the ledger's URL."""
         return self.data.ledger_url or f"sqlite:///{self.data.folder / 'ledger.db'}"
 
+    def by_name(self) -> dict[str, object]:
+        """Return every setting by its dotted name, as JSON; the destinations as one."""
+        found: dict[str, object] = {}
+        for name, value in self.model_dump(mode="json").items():
+            found |= {f"{name}.{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
+        return found
+
     @property
     def quiet(self) -> timedelta:
         """Return the quiet time."""

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from daemon.cli.audit import note_action
 from daemon.cli.ledger import Limit, house, missing
 from daemon.cli.output import ConfigOption, JsonOption, emit, plain, table
 
@@ -60,7 +61,9 @@ def replay(
         states=(DeliveryState(state),) if state else REPLAYABLE,
         since=since and since.astimezone(),
     )
-    typer.echo(f"{here.deliveries.replay(selection, here.clock.now())} deliveries are PENDING")
+    count = here.deliveries.replay(selection, here.clock.now())
+    note_action(here, "deliveries replay", f"deliveries?count={count}")
+    typer.echo(f"{count} deliveries are PENDING")
 
 
 @app.command("retry")
@@ -70,4 +73,5 @@ def retry_delivery(delivery: int, config: ConfigOption = None) -> None:
 
     here = house(config)
     here.deliveries.replay(Selection(ids=(delivery,)), here.clock.now())
+    note_action(here, "deliveries retry", f"deliveries/{delivery}")
     typer.echo(f"delivery {delivery} is PENDING")

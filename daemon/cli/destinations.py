@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from daemon.cli.audit import note_destination, sending
 from daemon.cli.ledger import house
 from daemon.cli.output import EXIT_ERROR, ConfigOption, JsonOption, table
 
@@ -102,15 +103,18 @@ def add(
     given = {option: path.resolve() for option, path in files.items() if path}
     section = parse_destination(f"{name}={address}", **given).model_copy(update={"commitment": commitment})
     here.deliveries.add_destination(section.destination)
+    note_destination(here, "destinations add", name, f"results go to {address} from now on")
     typer.echo(f"added {name}")
 
 
 @app.command()
 def remove(name: str, config: ConfigOption = None) -> None:
     """Remove a destination that was added by command."""
-    if not house(config).deliveries.remove_destination(name):
+    here = house(config)
+    if not here.deliveries.remove_destination(name):
         typer.secho(f"overread: no destination {name} was added by command", err=True)
         raise typer.Exit(EXIT_ERROR)
+    note_destination(here, "destinations remove", name, "results go there no more")
     typer.echo(f"removed {name}")
 
 
@@ -168,7 +172,7 @@ def send(
             status="" if r.status is None else f"0x{r.status:04X}",
             detail=r.detail,
         )
-        for r in here.courier().send(known[to], files)
+        for r in sending(here, known[to], files)
     ]
     table("objects", rows, ("sop_instance_uid", "outcome", "status", "detail"), as_json=as_json)
     if any(row.outcome != "stored" for row in rows):

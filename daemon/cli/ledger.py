@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from daemon.cli.audit import note_action
 from daemon.cli.output import EXIT_ERROR, ConfigOption, JsonOption, emit, plain, table
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def retry_job(job: int, config: ConfigOption = None) -> None:
     if here.queries.job(job) is None:
         missing(f"no job {job}; see `overread jobs list`")
     here.jobs.retry(job, here.clock.now())
+    note_action(here, "jobs retry", f"jobs/{job}")
     typer.echo(f"job {job} is SCHEDULED")
 
 
@@ -111,6 +113,7 @@ def cancel_job(job: int, config: ConfigOption = None) -> None:
     if here.queries.job(job) is None:
         missing(f"no job {job}; see `overread jobs list`")
     here.jobs.cancel(job, here.clock.now())
+    note_action(here, "jobs cancel", f"jobs/{job}")
     typer.echo(f"job {job} is CANCELED")
 
 

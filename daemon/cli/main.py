@@ -5,7 +5,7 @@ import sys
 import typer
 
 from daemon import log
-from daemon.cli import deliveries, destinations, doctor, ledger, models, process, run
+from daemon.cli import audit, deliveries, destinations, doctor, ledger, models, process, run
 from daemon.cli.output import EXIT_ERROR
 from daemon.errors import OverreadError
 
@@ -29,6 +29,7 @@ app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(destinations.app, name="destinations")
 app.command()(destinations.send)
 app.add_typer(models.app, name="models")
+app.add_typer(audit.app, name="audit")
 app.command("doctor")(doctor.doctor)
 
 

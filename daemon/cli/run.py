@@ -2,6 +2,8 @@
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,56 +90,61 @@ def serve(config: ConfigOption = None) -> None:
     from daemon.config import locate
     from daemon.runtime import Supervisor
 
-    house, stop = _start(config)
-    house.reader.bundles()
-    Supervisor(locate(config), house.settings.inference.workers).run(stop)
+    with _running(config, "serve") as (house, stop):
+        house.reader.bundles()
+        Supervisor(locate(config), house.settings.inference.workers).run(stop)
 
 
 def listen(config: ConfigOption = None) -> None:
     """Run the listener alone: receive into spool and ledger."""
     from daemon.ledger.intake import Intake
 
-    house, stop = _start(config)
-    intake = Intake(house.engine)
-    for digest in house.reconcile(intake):
-        LOGGER.error("an acknowledged file is gone from the spool: %s; ask its sender to send the study again", digest)
-    with house.listener(intake):
-        stop.wait()
-    intake.close()
+    with _running(config, "listen") as (house, stop):
+        house.note_settings("listen")
+        intake = Intake(house.engine)
+        for digest in house.reconcile(intake):
+            LOGGER.error(
+                "an acknowledged file is gone from the spool: %s; ask its sender to send the study again", digest
+            )
+        with house.listener(intake):
+            stop.wait()
+        intake.close()
 
 
 def work(config: ConfigOption = None) -> None:
     """Run one worker alone: assemble studies and process jobs."""
     from daemon.runtime import cap_memory, loop
 
-    house, stop = _start(config)
-    cap_memory(house.settings.inference.memory_mb)
-    assemble, process = house.assemble(), house.process()
-    loop("work", lambda: assemble.step() + process.step(), stop)
+    with _running(config, "work") as (house, stop):
+        cap_memory(house.settings.inference.memory_mb)
+        assemble, process = house.assemble(), house.process()
+        loop("work", lambda: assemble.step() + process.step(), stop)
 
 
 def deliver(config: ConfigOption = None) -> None:
     """Run delivery alone: send, confirm, retire."""
     from daemon.runtime import RETIRE_SECONDS, Posting, loop
 
-    house, stop = _start(config)
-    house.circuits.hasten(house.clock.now())
-    send, confirm = house.post()
-    retire = house.retire()
-    posting = Posting(lambda: tuple(house.destinations()), (send, confirm))
-    posting.refresh(stop)
-
-    def tend() -> int:
+    with _running(config, "deliver") as (house, stop):
+        house.circuits.hasten(house.clock.now())
+        send, confirm = house.post()
+        retire = house.retire()
+        posting = Posting(lambda: tuple(house.destinations()), (send, confirm))
         posting.refresh(stop)
-        send.bury()
-        confirm.bury()
-        return retire.step()
 
-    loop("retire", tend, stop, RETIRE_SECONDS / 12)
-    posting.join()
+        def tend() -> int:
+            posting.refresh(stop)
+            send.bury()
+            confirm.bury()
+            return retire.step()
+
+        loop("retire", tend, stop, RETIRE_SECONDS / 12)
+        posting.join()
 
 
-def _start(config: Path | None) -> "tuple[House, threading.Event]":
+@contextmanager
+def _running(config: Path | None, command: str) -> "Iterator[tuple[House, threading.Event]]":
+    """Yield the house and what stops us; start and stop are in the audit log."""
     from daemon import log
     from daemon.bootstrap import House
     from daemon.config import load
@@ -147,4 +154,5 @@ def _start(config: Path | None) -> "tuple[House, threading.Event]":
     stop = stop_on_signals()
     house = House(load(config))
     house.ready()
-    return house, stop
+    with house.lifetime(command):
+        yield house, stop

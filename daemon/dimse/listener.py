@@ -17,7 +17,7 @@ from daemon.dimse.contexts import STORAGE_COMMITMENT, supported_contexts
 from daemon.dimse.conversation import Accepted, Conversation, Parties
 from daemon.dimse.fastpath import FastAssociation, FastSocket
 from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from daemon.dimse.ports import CommitmentHandler, Reception
+from daemon.dimse.ports import CommitmentHandler, Reception, Witness
 from daemon.dimse.tls import TlsSocket, server_context
 from daemon.domain.admission import AllowedCaller, AllowList, Caller
 from daemon.domain.trust import ServerTls
@@ -30,6 +30,10 @@ Rejection = tuple[int, int, int]
 CALLING_AE_NOT_RECOGNISED: Rejection = (1, 1, 3)
 CALLED_AE_NOT_RECOGNISED: Rejection = (1, 1, 7)
 LOCAL_LIMIT_EXCEEDED: Rejection = (2, 3, 2)
+_UNWELCOME: Mapping[Rejection, str] = {
+    CALLING_AE_NOT_RECOGNISED: "association rejected: calling AE title not recognised",
+    CALLED_AE_NOT_RECOGNISED: "association rejected: called AE title not recognised",
+}
 _CUT_SECONDS = 10.0
 _BREATH_SECONDS = 0.1
 
@@ -89,6 +93,7 @@ class _Guest:
             caller.called_ae,
             refusal.why,
         )
+        self._listener.turned_away(caller, refusal.rejection)
         return refusal.rejection
 
     def opened(self, association: FastAssociation, caller: Caller) -> None:
@@ -99,6 +104,7 @@ class _Guest:
             )
             for context in association.accepted_contexts
         }
+        self._listener.let_in(self._parties.association, caller)
         self._conversation = self._listener.converse(self._parties, contexts)
 
     def take(self, context_id: int, control: int, data: memoryview) -> bytes | None:
@@ -119,9 +125,14 @@ class Listener:
     """
 
     def __init__(
-        self, settings: ListenerSettings, reception: Reception, commitments: CommitmentHandler | None = None
+        self,
+        settings: ListenerSettings,
+        reception: Reception,
+        commitments: CommitmentHandler | None = None,
+        witness: Witness | None = None,
     ) -> None:
         self._settings = settings
+        self._witness = witness
         self._reception = reception
         self._commitments = commitments
         self._allowed = AllowList(
@@ -208,6 +219,16 @@ class Listener:
                 return Refusal(rejection=LOCAL_LIMIT_EXCEEDED, why=limit)
             self._admitted.add(guest)
         return None
+
+    def turned_away(self, caller: Caller, rejection: Rejection) -> None:
+        """Tell the witness of a caller that is not welcome; a full house says nothing of its callers."""
+        if self._witness is not None and rejection in _UNWELCOME:
+            self._witness.association_rejected(caller, _UNWELCOME[rejection])
+
+    def let_in(self, association: str, caller: Caller) -> None:
+        """Tell the witness of a caller that got in."""
+        if self._witness is not None:
+            self._witness.association_accepted(association, caller)
 
     def converse(self, parties: Parties, contexts: Mapping[int, Accepted]) -> Conversation:
         """Announce an association to the reception and return what serves it."""

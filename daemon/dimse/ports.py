@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from daemon.domain.admission import Caller
 from daemon.domain.reception import Announced, Verdict
 
 
@@ -40,6 +41,18 @@ class Reception(Protocol):
 
     def association_closed(self, association: str) -> None:
         """Hear that `association` brings no more."""
+        ...
+
+
+class Witness(Protocol):
+    """Who hears which callers got in and which were turned away. Called as `Reception` is; never raises."""
+
+    def association_accepted(self, association: str, caller: Caller) -> None:
+        """Hear of it before the reception hears that `association` opened."""
+        ...
+
+    def association_rejected(self, caller: Caller, reason: str) -> None:
+        """Hear that a caller was turned away because of who it is or whom it called."""
         ...
 
 

@@ -17,8 +17,8 @@ class Caller:
     """A peer that asks for an association: the AE titles of its request, its address, and its certificate under TLS."""
 
     calling_ae: str
-    called_ae: str
-    address: str
+    called_ae: str = ""
+    address: str = ""
     certificate: Certificate | None = None
 
 

@@ -5,6 +5,18 @@ from enum import StrEnum
 
 
 @dataclass(frozen=True, kw_only=True)
+class Interrupted:
+    """Instances of one study and SOP class that an association brought before the process that served it ended."""
+
+    association: str
+    calling_ae: str
+    study_instance_uid: str
+    patient_key: str
+    sop_class_uid: str
+    instances: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Announced:
     """What the C-STORE request and its association say before the first byte of the data set.
 

@@ -13,7 +13,7 @@ from daemon.domain.work import Change, DueDelivery
 from daemon.ledger.circuits import forget, hasten
 from daemon.ledger.engine import reading, writing
 from daemon.ledger.rows import IllegalTransitionError, note
-from daemon.ledger.tables import DeliveryRow, DestinationRow, JobRow, OutputRow
+from daemon.ledger.tables import DeliveryRow, DestinationRow, InstanceRow, JobRow, OutputRow
 
 
 class Deliveries:
@@ -47,6 +47,13 @@ class Deliveries:
             for change in changes:
                 row = session.get_one(DeliveryRow, change.id)
                 _move(session, row, change, at)
+
+    def patient_key(self, study_instance_uid: str) -> str:
+        """Return the keyed hash of a study's patient, empty where no instance of it is known."""
+        query = select(InstanceRow.facts).where(InstanceRow.study_uid == study_instance_uid).limit(1)
+        with reading(self._engine) as session:
+            facts = session.scalar(query)
+            return str(facts["patient_key"]) if facts else ""
 
     def committed(self, transaction_uid: str, present: Iterable[str], absent: Mapping[str, str], at: datetime) -> int:
         """Commit a storage commitment's result: present is CONFIRMED, absent (with reasons) is sent again later.

@@ -1,7 +1,7 @@
 """Instances into the ledger, with group commit: who waits together is committed together."""
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,8 +9,8 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, bindparam, case, insert, select, update
 
 from daemon.domain.instance import Instance
-from daemon.domain.reception import Verdict
-from daemon.ledger.engine import writing
+from daemon.domain.reception import Interrupted, Verdict
+from daemon.ledger.engine import reading, writing
 from daemon.ledger.rows import instance_json
 from daemon.ledger.tables import AssociationRow, InstanceRow, StudyRow
 
@@ -71,6 +71,28 @@ class Intake:
         """Note that an association ended."""
         with writing(self._engine) as session:
             session.execute(update(AssociationRow).where(AssociationRow.id == association).values(closed_at=at))
+
+    def interrupted(self) -> list[Interrupted]:
+        """Return what came on associations that stand open."""
+        query = (
+            select(AssociationRow.id, AssociationRow.calling_ae, InstanceRow.study_uid, InstanceRow.facts)
+            .join(InstanceRow, InstanceRow.association == AssociationRow.id)
+            .where(AssociationRow.closed_at.is_(None))
+        )
+        with reading(self._engine) as session:
+            rows = session.execute(query).all()
+        found = Counter((i, ae, study, f["patient_key"], f["sop_class_uid"]) for i, ae, study, f in rows)
+        return [
+            Interrupted(
+                association=association,
+                calling_ae=calling_ae,
+                study_instance_uid=study,
+                patient_key=patient,
+                sop_class_uid=sop_class,
+                instances=count,
+            )
+            for (association, calling_ae, study, patient, sop_class), count in found.items()
+        ]
 
     def close_all(self, at: datetime) -> None:
         """End every association that stands open: a listener that starts has none."""

@@ -13,6 +13,7 @@ from daemon.domain.references import Reference
 from daemon.domain.work import Change, DueDelivery
 from daemon.errors import RetryableError, UnreachableError
 from daemon.services.circuit import Breaker
+from daemon.services.departures import Departures
 from daemon.services.faults import Point, reach
 from daemon.services.ports import Circuits, Courier, Deliveries, Spool
 from daemon.uids import Role, derive
@@ -38,6 +39,7 @@ class Post:
     spool: Spool
     courier: Courier
     destinations: Callable[[], Mapping[str, Destination]]
+    departures: Departures | None = None
 
 
 class Deliver:
@@ -74,6 +76,8 @@ class Deliver:
         answered, failure = False, ""
         for delivery, result in zip(due, self._post.courier.send(destination, paths), strict=True):
             reach(Point.OBJECTS_SENT)
+            if result.tried and self._post.departures is not None:
+                self._post.departures.note(destination, delivery, result)
             if result.tried:
                 self._post.deliveries.change([self._judge(delivery, result)], self._clock.now())
             else:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Protocol
 
 from daemon.domain.assembly import Completeness, Refusal, StudyFacts
+from daemon.domain.audit import AuditMessage
 from daemon.domain.delivery import Circuit, DeliveryState, Destination, SendResult
 from daemon.domain.instance import Instance
 from daemon.domain.job import JobInput, Lease
 from daemon.domain.model_bundle import BundleRef, InstalledBundle
-from daemon.domain.reception import Verdict
+from daemon.domain.reception import Interrupted, Verdict
 from daemon.domain.references import Reference
 from daemon.domain.work import Change, Claimed, DueDelivery, Result
 from daemon.imaging.reading import Reading
@@ -102,6 +103,22 @@ class Intake(Protocol):
         ...
 
 
+class Audit(Protocol):
+    """Where audit messages are kept."""
+
+    def record(self, messages: Sequence[AuditMessage]) -> None:
+        """Keep them, in order; durable on return. Never raises: work does not wait for its record."""
+        ...
+
+
+class Visits(Intake, Protocol):
+    """An intake that knows what associations brought."""
+
+    def interrupted(self) -> list[Interrupted]:
+        """Return what came on associations that stand open."""
+        ...
+
+
 class Jobs(Protocol):
     """Studies and jobs in the ledger."""
 
@@ -181,6 +198,10 @@ class Deliveries(Protocol):
 
     def change(self, changes: Sequence[Change], at: datetime) -> None:
         """Commit what became of attempts."""
+        ...
+
+    def patient_key(self, study_instance_uid: str) -> str:
+        """Return the keyed hash of a study's patient, empty where no instance of it is known."""
         ...
 
     def committed(self, transaction_uid: str, present: Iterable[str], absent: Mapping[str, str], at: datetime) -> int:

@@ -1,0 +1,1 @@
+"""Audit messages as XML, and the logs that keep them."""

@@ -1,0 +1,215 @@
+"""The audit log's file: one JSON line an event, each holding the SHA-256 of the line before it.
+
+A small file beside it remembers the newest line (its number, its digest, where it ends), so that an append need not
+read the log and a log that lost its end is told from one that never had it. Several processes append: they take turns
+by a lock on that file.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+START = "0" * 64
+_MOST_HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The newest line: its number (0 for none), its digest, and the byte after it."""
+
+    number: int = 0
+    digest: str = START
+    end: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of the log: its number in the file (from 1), the byte after it, and what it holds (None: no JSON)."""
+
+    place: int
+    end: int
+    digest: str
+    document: dict[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What became of the chain: lines that hold, the last one's digest, and where and why it breaks."""
+
+    lines: int
+    digest: str = START
+    broken_at: int | None = None
+    reason: str = ""
+
+
+class Chain:
+    """A hash-chained file of JSON lines."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._head = path.with_suffix(".head")
+
+    def append(self, documents: Sequence[dict[str, Any]]) -> None:
+        """Append `documents`, in order, and return when they are durable.
+
+        A line that a crash cut short is dropped first: nobody was told that it was written. Where the log lost lines
+        that it had, the chain goes on from those lines, so that their absence stays to be seen.
+
+        Raises:
+            OSError: they cannot be written; none is.
+        """
+        with self._locked() as head_file:
+            log = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                head = self._newest(head_file, log)
+                encoded, head = _encode(documents, head)
+                fresh = os.fstat(log).st_size == 0
+                _write(log, encoded)
+                if fresh:
+                    _sync_folder(self.path.parent)
+                # After the log's own flush: the head must never name a line that a loss of power takes back.
+                content = json.dumps([head.number, head.digest, head.end]).encode()
+                os.pwrite(head_file, content, 0)
+                os.ftruncate(head_file, len(content))
+            finally:
+                os.close(log)
+
+    def lines(self, offset: int = 0) -> Iterator[Line]:
+        """Yield the whole lines from byte `offset` on; a cut one at the end is left out."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            end = offset
+            for place, raw in enumerate(file, start=1):
+                if not raw.endswith(b"\n"):
+                    return
+                end += len(raw)
+                yield Line(place=place, end=end, digest=_digest(raw), document=_document(raw))
+
+    def verify(self) -> Verdict:
+        """Walk the whole chain as it is now; who appends meanwhile is not held up."""
+        with self._locked() as head_file:
+            head = _read_head(head_file)
+            size = self.path.stat().st_size if self.path.exists() else 0
+        before = Head()
+        for line in self.lines():
+            if line.end > size:
+                break
+            fault = _fault(line, before, head)
+            if fault:
+                return Verdict(lines=before.number, digest=before.digest, broken_at=line.place, reason=fault)
+            before = Head(number=line.place, digest=line.digest, end=line.end)
+        return _ending(before, head, size)
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        # flock, not a lock of the process: it also holds between threads, each of which opens the file anew.
+        handle = os.open(self._head, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield handle
+        finally:
+            os.close(handle)
+
+    def _newest(self, head_file: int, log: int) -> Head:
+        """Return the newest line, and leave `log` ending after it."""
+        head = _read_head(head_file) or Head()
+        size = os.fstat(log).st_size
+        if size < head.end:
+            size = _end_line(log, size)
+            head = Head(number=head.number, digest=head.digest, end=size)
+        whole = head.end
+        for line in self.lines(head.end):
+            whole = line.end
+            head = Head(number=head.number + 1, digest=line.digest, end=whole)
+        if whole < size:
+            os.ftruncate(log, whole)
+        os.lseek(log, whole, os.SEEK_SET)
+        return head
+
+
+def _end_line(log: int, size: int) -> int:
+    """End a line that was cut, so that the next one stands alone; return the log's size."""
+    if size == 0 or os.pread(log, 1, size - 1) == b"\n":
+        return size
+    os.pwrite(log, b"\n", size)
+    return size + 1
+
+
+def _encode(documents: Sequence[dict[str, Any]], head: Head) -> tuple[bytes, Head]:
+    encoded = bytearray()
+    for document in documents:
+        number = head.number + 1
+        raw = json.dumps({"number": number, "previous": head.digest, **document}).encode() + b"\n"
+        encoded += raw
+        head = Head(number=number, digest=_digest(raw), end=head.end + len(raw))
+    return bytes(encoded), head
+
+
+def _write(log: int, encoded: bytes) -> None:
+    start = os.lseek(log, 0, os.SEEK_CUR)
+    view = memoryview(encoded)
+    try:
+        while view:
+            view = view[os.write(log, view) :]
+        os.fsync(log)
+    except OSError:
+        os.ftruncate(log, start)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _digest(raw: bytes) -> str:
+    return hashlib.sha256(raw.removesuffix(b"\n")).hexdigest()
+
+
+def _document(raw: bytes) -> dict[str, Any] | None:
+    try:
+        document = json.loads(raw)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _read_head(handle: int) -> Head | None:
+    try:
+        number, digest, end = json.loads(os.pread(handle, _MOST_HEAD_BYTES, 0))
+        return Head(number=int(number), digest=str(digest), end=int(end))
+    except (ValueError, TypeError):
+        return None
+
+
+def _fault(line: Line, before: Head, head: Head | None) -> str:
+    """Return what is wrong with a line that follows `before`, or ""."""
+    if line.document is None:
+        return "not a line of the log"
+    if line.document.get("previous") != before.digest or line.document.get("number") != line.place:
+        return "does not follow the line before it: that one was changed, or lines between them were removed"
+    if head is not None and line.place == head.number and line.digest != head.digest:
+        return "not the line that was written last: it was changed"
+    return ""
+
+
+def _ending(last: Head, head: Head | None, size: int) -> Verdict:
+    holds = Verdict(lines=last.number, digest=last.digest)
+    if head is not None and last.number < head.number:
+        reason = f"the log ends here, but had {head.number} lines: lines were cut off"
+        return replace(holds, broken_at=last.number + 1, reason=reason)
+    if head is None and size:
+        reason = "the file that remembers the newest line is gone: lines may have been cut off"
+        return replace(holds, broken_at=last.number + 1, reason=reason)
+    return holds
