@@ -35,7 +35,9 @@ def stop_on_signals() -> threading.Event:
 
 def _await_orphanhood(stop: threading.Event) -> None:
     """The supervisor holds the other end of our standard input: its end is the supervisor's."""
-    sys.stdin.buffer.read()
+    # Not by sys.stdin: a thread that waits in its lock would abort the interpreter's end.
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
     if not stop.is_set():
         LOGGER.error("the supervisor is gone; stopping")
         stop.set()

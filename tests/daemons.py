@@ -73,7 +73,7 @@ def serving(folder: Path, port: int, environment: Mapping[str, str] | None = Non
             start_new_session=True,
         )
     try:
-        wait_until(lambda: _listens(port), 30, "the daemon to listen")
+        wait_until(lambda: _listens(port), 90, "the daemon to listen")
         yield Daemon(folder=folder, port=port, ae_title="OVERREAD", process=process)
     finally:
         stop(process)

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime
 
 from sqlalchemy import Engine, delete, func, select
@@ -14,6 +13,8 @@ from daemon.ledger.circuits import forget, hasten
 from daemon.ledger.engine import reading, writing
 from daemon.ledger.rows import IllegalTransitionError, note
 from daemon.ledger.tables import DeliveryRow, DestinationRow, InstanceRow, JobRow, OutputRow
+
+_COLUMNS = tuple(column.key for column in DestinationRow.__table__.columns)
 
 
 class Deliveries:
@@ -121,21 +122,13 @@ class Deliveries:
         """Return the destinations that were added by command."""
         with reading(self._engine) as session:
             rows = session.scalars(select(DestinationRow).order_by(DestinationRow.name)).all()
-            return [Destination(**{f.name: getattr(row, f.name) for f in fields(Destination)}) for row in rows]
+            return [Destination(**{name: getattr(row, name) for name in _COLUMNS}) for row in rows]
 
     def add_destination(self, destination: Destination) -> None:
         """Add or replace a destination; one that was not reached is tried at once."""
         with writing(self._engine) as session:
             forget(session, destination.name)
-            session.merge(
-                DestinationRow(
-                    name=destination.name,
-                    ae_title=destination.ae_title,
-                    host=destination.host,
-                    port=destination.port,
-                    commitment=destination.commitment,
-                )
-            )
+            session.merge(DestinationRow(**{name: getattr(destination, name) for name in _COLUMNS}))
 
     def remove_destination(self, name: str) -> bool:
         """Remove a destination that was added by command; False where there is none of that name."""
