@@ -15,7 +15,7 @@ from training.settings import NetworkSettings
 
 
 def test_the_default_network_is_the_shipped_one() -> None:
-    """Parameter counts by part are those of the 0.1.0 models."""
+    """Parameter counts by part are those of the shipped models."""
     counts = {count.part: count.parameters for count in MultitaskNet(5, NetworkSettings()).parts()}
     assert counts == {"encoder": 1180048, "decoder": 588017, "tumour": 257, "survival": 8801}
 
