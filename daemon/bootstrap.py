@@ -26,15 +26,12 @@ from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.domain.admission import with_destinations
 from daemon.domain.assembly import Patience
 from daemon.domain.audit import (
-    ALERT_DESCRIPTION,
     SECURITY_CONFIGURATION,
-    URI,
-    AuditObject,
-    ObjectKind,
     ObjectRole,
     Participant,
     Reporter,
     acted,
+    resource,
     started,
     stopped,
 )
@@ -197,14 +194,7 @@ class House:
         if names:
             path = self.settings.path or self.settings.data.folder
             text = f"changed since the last start: {', '.join(names)}"
-            subject = AuditObject(
-                id=path.as_uri(),
-                id_type=URI,
-                kind=ObjectKind.SYSTEM,
-                role=ObjectRole.MASTER_FILE,
-                name=path.name,
-                details=((ALERT_DESCRIPTION, text),),
-            )
+            subject = resource(path.as_uri(), ObjectRole.MASTER_FILE, path.name, text)
             self.trail.record([acted(self.reporter(command), self.clock.now(), SECURITY_CONFIGURATION, subject)])
         marks.remember(now)
 

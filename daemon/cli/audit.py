@@ -81,32 +81,18 @@ def note_action(here: "House", command: str, resource: str) -> None:
     """Record that a person used a command that changes what the daemon does; `resource` is such as `jobs/7`."""
     from daemon.domain import audit
 
-    subject = audit.AuditObject(
-        id=f"{here.settings.data.folder.as_uri()}#{resource}",
-        id_type=audit.URI,
-        kind=audit.ObjectKind.SYSTEM,
-        role=audit.ObjectRole.JOB,
-        name=resource,
-        details=((audit.ALERT_DESCRIPTION, f"overread {command}"),),
-    )
-    message = audit.acted(here.reporter(command), here.clock.now(), audit.RESTRICTED_FUNCTION, subject)
-    here.trail.record([message])
+    uri = f"{here.settings.data.folder.as_uri()}#{resource}"
+    subject = audit.resource(uri, audit.ObjectRole.JOB, resource, f"overread {command}")
+    here.trail.record([audit.acted(here.reporter(command), here.clock.now(), audit.RESTRICTED_FUNCTION, subject)])
 
 
 def note_destination(here: "House", command: str, name: str, change: str) -> None:
     """Record that a person changed where results go."""
     from daemon.domain import audit
 
-    subject = audit.AuditObject(
-        id=f"{here.settings.data.folder.as_uri()}#destinations/{name}",
-        id_type=audit.URI,
-        kind=audit.ObjectKind.SYSTEM,
-        role=audit.ObjectRole.MASTER_FILE,
-        name=name,
-        details=((audit.ALERT_DESCRIPTION, f"overread {command}: {change}"),),
-    )
-    message = audit.acted(here.reporter(command), here.clock.now(), audit.NETWORK_CONFIGURATION, subject)
-    here.trail.record([message])
+    uri = f"{here.settings.data.folder.as_uri()}#destinations/{name}"
+    subject = audit.resource(uri, audit.ObjectRole.MASTER_FILE, name, f"overread {command}: {change}")
+    here.trail.record([audit.acted(here.reporter(command), here.clock.now(), audit.NETWORK_CONFIGURATION, subject)])
 
 
 def sending(here: "House", destination: "Destination", files: Sequence[Path]) -> "Iterator[SendResult]":

@@ -12,6 +12,7 @@ from daemon.cli.ledger import house
 from daemon.cli.output import EXIT_ERROR, ConfigOption, JsonOption, table
 
 if TYPE_CHECKING:
+    from daemon.bootstrap import House
     from daemon.domain.delivery import Circuit, Destination
 
 app = typer.Typer(help="DICOM nodes and DICOMweb services that results go to.", no_args_is_help=True)
@@ -126,10 +127,8 @@ def echo(
 ) -> None:
     """Ask destinations whether they are there (C-ECHO, or a query by HTTP); exit 1 if one is not."""
     here = house(config)
-    known = here.destinations()
-    if name is not None and name not in known:
-        raise typer.BadParameter(f"no destination {name}; see `overread destinations list`")
-    answers = {n: here.courier().echo(d) for n, d in known.items() if name in (None, n)}
+    asked = here.destinations() if name is None else {name: _named(here, name)}
+    answers = {n: here.courier().echo(d) for n, d in asked.items()}
     rows = [_EchoRow(name=n, ok=a.ok, seconds=round(a.seconds, 3), detail=a.detail) for n, a in answers.items()]
     table("destinations", rows, ("name", "ok", "seconds", "detail"), as_json=as_json)
     if not all(row.ok for row in rows):
@@ -140,14 +139,12 @@ def echo(
 def probe(name: str, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Ask a destination what it takes, sending nothing; exit 1 if it refuses a kind of our results."""
     here = house(config)
-    known = here.destinations()
-    if name not in known:
-        raise typer.BadParameter(f"no destination {name}; see `overread destinations list`")
-    if known[name].url:
+    destination = _named(here, name)
+    if destination.url:
         raise typer.BadParameter(
             f"{name} is a DICOMweb service and cannot be probed; `overread destinations echo {name}`"
         )
-    rows = here.courier().dimse.probe(known[name])
+    rows = here.courier().dimse.probe(destination)
     table("services", rows, ("sop_class", "transfer_syntaxes", "uid"), as_json=as_json)
     if not all(row.transfer_syntaxes for row in rows if row.needed):
         raise typer.Exit(EXIT_ERROR)
@@ -161,9 +158,7 @@ def send(
 ) -> None:
     """Send DICOM files to a destination now; exit 1 if one is not stored."""
     here = house(config)
-    known = here.destinations()
-    if to not in known:
-        raise typer.BadParameter(f"no destination {to}; see `overread destinations list`")
+    destination = _named(here, to)
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     rows = [
         _SentRow(
@@ -172,8 +167,15 @@ def send(
             status="" if r.status is None else f"0x{r.status:04X}",
             detail=r.detail,
         )
-        for r in sending(here, known[to], files)
+        for r in sending(here, destination, files)
     ]
     table("objects", rows, ("sop_instance_uid", "outcome", "status", "detail"), as_json=as_json)
     if any(row.outcome != "stored" for row in rows):
         raise typer.Exit(EXIT_ERROR)
+
+
+def _named(here: "House", name: str) -> "Destination":
+    known = here.destinations()
+    if name not in known:
+        raise typer.BadParameter(f"no destination {name}; see `overread destinations list`")
+    return known[name]

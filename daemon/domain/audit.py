@@ -137,6 +137,12 @@ class Transfer:
     others: tuple[Participant, ...] = ()
 
 
+def resource(uri: str, role: ObjectRole, name: str, text: str = "") -> AuditObject:
+    """Return a part of the system that a person used; `text` is an Alert Description."""
+    details = ((ALERT_DESCRIPTION, text),) if text else ()
+    return AuditObject(id=uri, id_type=URI, kind=ObjectKind.SYSTEM, role=role, name=name, details=details)
+
+
 def started(reporter: Reporter, at: datetime) -> AuditMessage:
     """Return that the reporting process began (A.5.3.1)."""
     return _activity(reporter, at, APPLICATION_START)
@@ -170,15 +176,7 @@ def log_used(reporter: Reporter, at: datetime, uri: str) -> AuditMessage:
         at=at,
         outcome=Outcome.SUCCESS,
         participants=(replace(reporter.person, requestor=True), reporter.process),
-        objects=(
-            AuditObject(
-                id=uri,
-                id_type=URI,
-                kind=ObjectKind.SYSTEM,
-                role=ObjectRole.SECURITY_RESOURCE,
-                name="Security Audit Log",
-            ),
-        ),
+        objects=(resource(uri, ObjectRole.SECURITY_RESOURCE, "Security Audit Log"),),
     )
 
 

@@ -62,8 +62,8 @@ class Deliver:
             self._give_up(due, circuit.reason)
             return 0
         # What has failed least goes first, so that an object that breaks associations holds no other.
-        here = sorted(self._at_hand(due), key=lambda d: (d.attempts, d.id))
-        return self._send(destination, here[:1] if circuit and circuit.open else here)
+        ranked = sorted(due, key=lambda d: (d.attempts, d.id))
+        return self._send(destination, self._at_hand(ranked[:1] if circuit and circuit.open else ranked))
 
     def bury(self) -> None:
         """Give up what goes to destinations that are no more, when its days are over."""
@@ -76,9 +76,9 @@ class Deliver:
         answered, failure = False, ""
         for delivery, result in zip(due, self._post.courier.send(destination, paths), strict=True):
             reach(Point.OBJECTS_SENT)
-            if result.tried and self._post.departures is not None:
-                self._post.departures.note(destination, delivery, result)
             if result.tried:
+                if self._post.departures is not None:
+                    self._post.departures.note(destination, delivery, result)
                 self._post.deliveries.change([self._judge(delivery, result)], self._clock.now())
             else:
                 self._give_up([delivery], result.detail)

@@ -15,14 +15,13 @@ from daemon.dimse.requestor import echo
 from daemon.dimse.sender import send
 from daemon.domain.delivery import Destination, SendOutcome
 from tests.dicom_files import ct_file
+from tests.mutations import CHANGES, Change, changed
 from tests.peers import HOST, wait_until
 from tests.receptions import RememberingReception
 
 EXAMPLES = settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-# A change: where (a share of the stream), how many bytes go, and what comes instead.
-CHANGES = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), st.binary(max_size=12)), min_size=1, max_size=4)
 
 
 def here(port: int) -> Destination:
@@ -86,14 +85,6 @@ def say(port: int, words: bytes) -> None:
             pass
 
 
-def changed(stream: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
-    """Return the stream with its changes."""
-    for share, gone, instead in changes:
-        at = int(share * len(stream))
-        stream = stream[:at] + instead + stream[at + gone :]
-    return stream
-
-
 def test_the_recorded_stream_is_stored(listener: Listener, reception: RememberingReception, stream: bytes) -> None:
     """Unchanged, the recorded bytes are a whole C-STORE: the changes below start from something that works."""
     before = len(reception.objects)
@@ -108,7 +99,7 @@ def test_a_changed_stream_hurts_nobody_else(
     reception: RememberingReception,
     stream: bytes,
     caplog: pytest.LogCaptureFixture,
-    changes: list[tuple[float, int, bytes]],
+    changes: list[Change],
 ) -> None:
     """Bytes lost, added or changed anywhere end at most their own association, in a way that was foreseen."""
     caplog.clear()

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -20,10 +19,10 @@ from daemon.services.receive import Reception
 from daemon.spool.store import Spool
 from tests.dicom_files import CT, ct_file, data_set
 from tests.instances import NOW
+from tests.mutations import CHANGES, Change, changed
 
 UID = "1.2.826.0.1.3680043.8.498.3"
 EXPLICIT = "1.2.840.10008.1.2.1"
-CHANGES = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), st.binary(max_size=12)), min_size=1, max_size=4)
 
 
 class Desk:
@@ -73,15 +72,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
 
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(changes=CHANGES)
-def test_changed_data_sets_get_a_verdict(
-    desk: Desk, whole: tuple[bytes, bytes], changes: list[tuple[float, int, bytes]]
-) -> None:
+def test_changed_data_sets_get_a_verdict(desk: Desk, whole: tuple[bytes, bytes], changes: list[Change]) -> None:
     """Bytes lost, added or changed: stored, conflict or refused; never a fault, never a file without a row."""
     head, body = whole
-    for share, gone, instead in changes:
-        at = int(share * len(body))
-        body = body[:at] + instead + body[at + gone :]
-    assert isinstance(desk.take(head, body), Verdict)
+    assert isinstance(desk.take(head, changed(body, changes)), Verdict)
     assert desk.agrees()
 
 
