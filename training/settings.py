@@ -71,7 +71,11 @@ class MixingSettings(_Frozen):
 
 
 class AugmentSettings(_Frozen):
-    """Chance of each change of a crop; `strength` scales all of them (0: none)."""
+    """Chance of each change of a crop; `strength` scales all of them (0: none).
+
+    `flat` shows a slice in place of its neighbours too, as a picture does; `planes` a coronal or sagittal one so. Both
+    are for slices, not for volumes.
+    """
 
     strength: float = Field(1.0, ge=0)
     elastic: float = 0.25
@@ -81,6 +85,8 @@ class AugmentSettings(_Frozen):
     blur: float = 0.15
     low_resolution: float = 0.1
     anisotropy: float = 0.1
+    flat: float = Field(0.0, ge=0, le=1)
+    planes: float = Field(0.0, ge=0, le=1)
 
 
 class NetworkSettings(_Frozen):
@@ -140,8 +146,11 @@ class StageSettings(_Frozen):
 
     `studies` whole studies join each joint step, `live_slices` slices of each through the living encoder.
     `validate_every` steps the tuning set is read at `tune_slices` slices a study; after `patience` readings without a
-    better one the stage stops. 0 switches either off.
+    better one the stage stops. 0 switches either off. `start` is the folder of an earlier run of the same network,
+    whose warm-up this one goes on from.
     """
+
+    start: str = ""
 
     crop: PositiveInt = 128
     crop_slices: PositiveInt = 32
@@ -270,6 +279,10 @@ class Settings(_Frozen):
             raise ValueError("a 3-D network sees neighbours by itself; set recipe.neighbours = 1")
         if stages.crop % multiple or (volumes and stages.crop_slices % multiple):
             raise ValueError(f"crops must be multiples of {multiple} with {len(self.network.widths)} levels")
+        if volumes and self.augment.flat + self.augment.planes:
+            raise ValueError("augment.flat and augment.planes show slices alone; set both to 0 for a 3-D network")
+        if self.augment.flat + self.augment.planes > 1:
+            raise ValueError("augment.flat and augment.planes are shares of the crops; their sum is at most 1")
         if self.recipe.multiple % multiple:
             raise ValueError(f"recipe.multiple must be a multiple of {multiple} with {len(self.network.widths)} levels")
         return self
@@ -297,13 +310,14 @@ class Settings(_Frozen):
         return Settings.model_validate(document)
 
 
-def load(path: Path) -> Settings:
-    """Return the settings in `path`.
+def load(path: Path, start: Path | None = None) -> Settings:
+    """Return the settings in `path`, going on from the warm-up of the run in `start` where one is given.
 
     Raises:
         pydantic.ValidationError: a key is missing, unknown or of the wrong type.
     """
-    return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    settings = Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    return settings if start is None else settings.changed({"stages.start": str(start)})
 
 
 __all__ = [

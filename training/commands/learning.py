@@ -19,6 +19,9 @@ from training.settings import Settings, load
 Config = Annotated[Path, typer.Argument(help="Settings, such as training/configs/brain-mri.toml.")]
 SamplesFolder = Annotated[Path, typer.Option("--samples", help="Folder with train/ and tune/ of prepared samples.")]
 RunFolder = Annotated[Path, typer.Option("--out", help="The run's folder; a run that was stopped goes on.")]
+Start = Annotated[
+    Path | None, typer.Option(help="An earlier run of the same network, from whose warm-up this one goes on.")
+]
 Processes = Annotated[int, typer.Option(min=1, help="GPUs or CPU processes; of several machines, use torchrun.")]
 
 
@@ -28,10 +31,11 @@ def train_command(
     out: RunFolder,
     members: Annotated[int, typer.Option(min=1, help="Train an ensemble of this many seeds.")] = 1,
     processes: Processes = 1,
+    start: Start = None,
 ) -> None:
     """Train through all stages: warm-up, heads, joint, settle."""
     with refusal():
-        settings = load(config)
+        settings = load(config, start)
         fabric, cohort = _launch(settings, samples, out, processes)
         if members == 1:
             train(settings, cohort, out, fabric)

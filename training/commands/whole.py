@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from training.commands.learning import Start
 from training.commands.refusal import refusal
 from training.quickstart import quickstart, settings
 from training.settings import load
@@ -15,10 +16,11 @@ from training.steps import run
 def run_command(
     config: Annotated[Path, typer.Argument(help="Settings of the run, such as training/configs/brain-mri.toml.")],
     models: Annotated[Path, typer.Option(help="Where the sealed bundle goes.")] = Path("models"),
+    start: Start = None,
 ) -> None:
     """Make samples, train through all stages, export INT8, calibrate, measure and seal."""
     with refusal():
-        chosen = load(config)
+        chosen = load(config, start)
         _show(run(chosen, chosen.build, models))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from daemon.imaging.steps import neighbour_stack
+from training.curriculum import views
 from training.curriculum.augment import Augment
 from training.data.sample import Sample
 from training.settings import MixingSettings, Settings
@@ -114,6 +115,9 @@ class Crops(Dataset[Batch]):
         mask = truth(sample)
         if mask is None:
             raise ValueError(f"sample {sample.name} has no mask; filter it out before cropping")
+        plane = views.draw(rng, self._settings.augment)
+        if plane is not None:
+            return self._augment(*self._alone(views.single(sample, mask, plane, rng, aim=wanted), rng, aim=wanted))
         slices = self._slices(index, mask) if wanted else self._shown(index, sample)
         z = int(rng.choice(slices)) if slices.size else int(rng.integers(mask.shape[0]))
         window = self._window(mask[z], rng, aim=wanted)
@@ -154,6 +158,14 @@ class Crops(Dataset[Batch]):
         return padded(stack.astype(np.float32), (crop, crop), float(stack.min())), padded(
             marked.astype(np.float32), (crop, crop), 0
         )
+
+    def _alone(self, view: views.View, rng: np.random.Generator, *, aim: bool) -> tuple[Tensor, Tensor]:
+        """Return a crop of a slice that stands in for its neighbours."""
+        crop, window = self._settings.stages.crop, self._window(view.mask, rng, aim=aim)
+        stack = np.repeat(view.image[:, *window], self._settings.recipe.neighbours, axis=0)
+        image = padded(stack, (crop, crop), float(stack.min()))
+        marked = padded(view.mask[window][None].astype(np.float32), (crop, crop), 0)
+        return torch.from_numpy(image), torch.from_numpy(marked)
 
     def _volume(
         self, sample: Sample, z: int, window: tuple[slice, slice]

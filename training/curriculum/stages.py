@@ -58,12 +58,15 @@ def train(
 
     Raises:
         ValueError: `out` holds another run.
+        FileNotFoundError: `stages.start` names a run without a warm-up.
         FloatingPointError: a gradient is not finite.
     """
     fabric = fabric or make_fabric(settings)
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     net = MultitaskNet(settings.inputs, settings.network)
+    if settings.stages.start:
+        net.load_state_dict(_earlier(Path(settings.stages.start)))
     channels_last(net)
     fabric.to_device(net)
     log = None
@@ -180,6 +183,15 @@ STAGES: dict[str, Callable[[Run, MultitaskNet, Cohort], None]] = {
 }  # fmt: skip
 # Part of each step's seed, so a stage keeps its number.
 NUMBERS = {WARMUP: 0, HEADS: 1, JOINT: 2, SETTLE: 3, ADAPT: 4}
+
+
+def _earlier(run: Path) -> dict[str, Any]:
+    """Return the weights that the warm-up of an earlier run left."""
+    path = run / "stages" / f"{WARMUP}.pt"
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path}, which stages.start names; train that run first, or leave stages.start out")
+    weights: dict[str, Any] = torch.load(path, weights_only=True)
+    return weights
 
 
 def _remaining(run: Run, net: MultitaskNet) -> list[Callable[[Run, MultitaskNet, Cohort], None]]:
