@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,7 @@ from daemon.domain.audit import (
     stopped,
 )
 from daemon.domain.delivery import Destination, Echo, RetryPolicy, SendResult
+from daemon.domain.pause import Activity
 from daemon.domain.references import Reference
 from daemon.errors import FatalError
 from daemon.inference.bundle import installed
@@ -47,6 +48,7 @@ from daemon.ledger.engine import connect
 from daemon.ledger.files import Files
 from daemon.ledger.intake import Intake
 from daemon.ledger.jobs import Jobs
+from daemon.ledger.pauses import Pauses
 from daemon.ledger.queries import Queries
 from daemon.services.arrivals import Arrivals
 from daemon.services.assemble import Assemble
@@ -136,6 +138,11 @@ class House:
         return Circuits(self.engine)
 
     @cached_property
+    def pauses(self) -> Pauses:
+        """Return what an administrator holds."""
+        return Pauses(self.engine)
+
+    @cached_property
     def files(self) -> Files:
         """Return what the ledger knows of files."""
         return Files(self.engine)
@@ -213,7 +220,8 @@ class House:
 
     def destinations(self) -> dict[str, Destination]:
         """Return the destinations by name: the file's, and those added by command."""
-        added = {d.name: d for d in self.deliveries.destinations()}
+        tls = self.settings.tls
+        added = {d.name: replace(d, tls=d.tls and tls.client(d.ae_title)) for d in self.deliveries.destinations()}
         return {**added, **{d.name: d for d in self.settings.destinations()}}
 
     def salt(self) -> bytes:
@@ -237,6 +245,7 @@ class House:
             ),
             allow_any_caller=section.allow_any_caller,
             tls=self.settings.tls.server,
+            paused=lambda: self.pauses.holds(Activity.RECEPTION),
             max_associations=section.max_associations,
         )
         arrivals = self.arrivals(intake)
@@ -298,6 +307,7 @@ class House:
             courier=self.courier(),
             destinations=self.destinations,
             departures=self.departures("deliver"),
+            paused=lambda: self.pauses.holds(Activity.DELIVERIES),
         )
         return Deliver(post, self.clock, rules), Confirm(post, self.clock, rules)
 

@@ -1,6 +1,6 @@
 """A ledger, a spool and a destination in one process, with a clock that a test sets."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -117,7 +117,7 @@ class House:
         """Return how many files the spool holds, drafts too."""
         return len(self.spool.sizes()) + len(list((self.spool.root / "incoming").iterdir()))
 
-    def post(self, courier: Courier | None = None) -> tuple[Deliver, Confirm]:
+    def post(self, courier: Courier | None = None, paused: Callable[[], bool] = bool) -> tuple[Deliver, Confirm]:
         """Return deliver and confirm toward `places`, by a courier of one's own or the fake."""
         post = Post(
             deliveries=self.deliveries,
@@ -125,6 +125,7 @@ class House:
             spool=self.spool,
             courier=courier or self.courier,
             destinations=lambda: self.places,
+            paused=paused,
         )
         rules = DeliveryRules(retry=RetryPolicy(give_up=timedelta(days=1)), report_wait=timedelta(seconds=60))
         return Deliver(post, self.clock, rules), Confirm(post, self.clock, rules)

@@ -23,7 +23,8 @@ OUTCOMES = {
 REJECTIONS = {
     "calling AE title not allowed": listener.CALLING_AE_NOT_RECOGNISED,
     "called AE title is not ours": listener.CALLED_AE_NOT_RECOGNISED,
-    "as many associations as allowed": listener.LOCAL_LIMIT_EXCEEDED,
+    "reception is paused": listener.TEMPORARY_CONGESTION,
+    "as many associations as allowed, of all or of this peer": listener.LOCAL_LIMIT_EXCEEDED,
 }
 
 

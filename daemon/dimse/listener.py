@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -29,6 +29,7 @@ Rejection = tuple[int, int, int]
 # result, source, reason (PS3.8 Table 9-21)
 CALLING_AE_NOT_RECOGNISED: Rejection = (1, 1, 3)
 CALLED_AE_NOT_RECOGNISED: Rejection = (1, 1, 7)
+TEMPORARY_CONGESTION: Rejection = (2, 3, 1)
 LOCAL_LIMIT_EXCEEDED: Rejection = (2, 3, 2)
 _UNWELCOME: Mapping[Rejection, str] = {
     CALLING_AE_NOT_RECOGNISED: "association rejected: calling AE title not recognised",
@@ -45,7 +46,8 @@ class ListenerSettings:
     `callers` are those allowed; with `allow_any_caller` all are. `port` 0 takes a free one. With `tls` it speaks
     nothing else.
     `idle_seconds` is how long an association may rest between messages, `network_seconds` how long inside
-    one, `association_seconds` how long a connection may take to ask for an association.
+    one, `association_seconds` how long a connection may take to ask for an association. While `paused` says so every
+    association is rejected for now.
     """
 
     ae_title: str
@@ -55,6 +57,7 @@ class ListenerSettings:
     allow_any_caller: bool = False
     any_called_ae: bool = False
     tls: ServerTls | None = None
+    paused: Callable[[], bool] = bool
     max_associations: int = 32
     max_pdu: int = 131072
     association_seconds: float = 30.0
@@ -213,6 +216,8 @@ class Listener:
         denial = self._allowed.denial(caller)
         if denial is not None:
             return Refusal(rejection=CALLING_AE_NOT_RECOGNISED, why=denial.value)
+        if settings.paused():
+            return Refusal(rejection=TEMPORARY_CONGESTION, why="reception is paused; `overread resume` ends that")
         with self._lock:
             if len(self._admitted) >= settings.max_associations:
                 limit = f"all {settings.max_associations} places are taken (listener.max_associations)"

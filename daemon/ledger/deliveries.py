@@ -8,6 +8,7 @@ from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
 
 from daemon.domain.delivery import REPLAYABLE, TRANSITIONS, DeliveryState, Destination, RetryPolicy, Selection
+from daemon.domain.trust import ClientTls, Credentials
 from daemon.domain.work import Change, DueDelivery
 from daemon.ledger.circuits import forget, hasten
 from daemon.ledger.engine import reading, writing
@@ -15,6 +16,7 @@ from daemon.ledger.rows import IllegalTransitionError, note
 from daemon.ledger.tables import DeliveryRow, DestinationRow, InstanceRow, JobRow, OutputRow
 
 _COLUMNS = tuple(column.key for column in DestinationRow.__table__.columns)
+_SOME_TLS = ClientTls(credentials=Credentials())
 
 
 class Deliveries:
@@ -119,16 +121,18 @@ class Deliveries:
             return len(rows)
 
     def destinations(self) -> list[Destination]:
-        """Return the destinations that were added by command."""
+        """Return the destinations that were added by command; of TLS, whose files are settings, only who wants it."""
         with reading(self._engine) as session:
             rows = session.scalars(select(DestinationRow).order_by(DestinationRow.name)).all()
-            return [Destination(**{name: getattr(row, name) for name in _COLUMNS}) for row in rows]
+            found = [{name: getattr(row, name) for name in _COLUMNS} for row in rows]
+        return [Destination(**{**one, "tls": _SOME_TLS if one["tls"] else None}) for one in found]
 
     def add_destination(self, destination: Destination) -> None:
         """Add or replace a destination; one that was not reached is tried at once."""
         with writing(self._engine) as session:
             forget(session, destination.name)
-            session.merge(DestinationRow(**{name: getattr(destination, name) for name in _COLUMNS}))
+            row = {name: getattr(destination, name) for name in _COLUMNS}
+            session.merge(DestinationRow(**{**row, "tls": destination.tls is not None}))
 
     def remove_destination(self, name: str) -> bool:
         """Remove a destination that was added by command; False where there is none of that name."""
