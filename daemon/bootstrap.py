@@ -233,6 +233,10 @@ class House:
                 file.write(secrets.token_bytes(32))
         return path.read_bytes()
 
+    def intake(self) -> Intake:
+        """Return where instances are recorded."""
+        return Intake(self.engine, self.settings.listener.max_study_instances)
+
     def listener(self, intake: Intake) -> Listener:
         """Return a listener that receives into the spool and the ledger."""
         section = self.settings.listener
@@ -247,9 +251,11 @@ class House:
             tls=self.settings.tls.server,
             paused=lambda: self.pauses.holds(Activity.RECEPTION),
             max_associations=section.max_associations,
+            max_per_peer=section.max_associations_per_peer,
         )
         arrivals = self.arrivals(intake)
-        reception = Reception(self.spool, arrivals, self.clock, self.salt())
+        most = section.max_instance_mb * MEGABYTE
+        reception = Reception(self.spool, arrivals, self.clock, self.salt(), most)
         return Listener(settings, reception, CommitmentReports(self), arrivals)
 
     def arrivals(self, intake: Intake) -> Arrivals:

@@ -54,6 +54,11 @@ class ListenerSection(_Section):
     )
     allow_any_caller: bool = Field(default=False, description="Accept any calling AE title.")
     max_associations: int = Field(32, ge=1, description="Associations at one time.")
+    max_associations_per_peer: int = Field(24, ge=1, description="The same of one calling AE title at one address.")
+    max_instance_mb: int = Field(4096, ge=1, description="Refuse an instance (0xA700) that is larger.")
+    max_study_instances: int = Field(
+        20000, ge=1, description="Refuse further instances (0xA700) of a study of so many; what came of it is not read."
+    )
 
     @property
     def callers(self) -> tuple[AllowedCaller, ...]:

@@ -97,11 +97,9 @@ def serve(config: ConfigOption = None) -> None:
 
 def listen(config: ConfigOption = None) -> None:
     """Run the listener alone: receive into spool and ledger."""
-    from daemon.ledger.intake import Intake
-
     with _running(config, "listen") as (house, stop):
         house.note_settings("listen")
-        intake = Intake(house.engine)
+        intake = house.intake()
         for digest in house.reconcile(intake):
             LOGGER.error(
                 "an acknowledged file is gone from the spool: %s; ask its sender to send the study again", digest

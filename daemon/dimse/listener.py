@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -47,7 +48,7 @@ class ListenerSettings:
     nothing else.
     `idle_seconds` is how long an association may rest between messages, `network_seconds` how long inside
     one, `association_seconds` how long a connection may take to ask for an association. While `paused` says so every
-    association is rejected for now.
+    association is rejected for now. `max_per_peer` counts the associations of one calling AE title at one address.
     """
 
     ae_title: str
@@ -59,6 +60,7 @@ class ListenerSettings:
     tls: ServerTls | None = None
     paused: Callable[[], bool] = bool
     max_associations: int = 32
+    max_per_peer: int = sys.maxsize
     max_pdu: int = 131072
     association_seconds: float = 30.0
     network_seconds: float = 60.0
@@ -147,7 +149,7 @@ class Listener:
         self._entity = self._application_entity()
         self._lock = threading.Lock()
         self._associations: set[FastAssociation] = set()
-        self._admitted: set[_Guest] = set()
+        self._admitted: dict[_Guest, tuple[str, str]] = {}
         self._server: socket.socket | None = None
         self._stopping = threading.Event()
         self._acceptor: threading.Thread | None = None
@@ -218,12 +220,19 @@ class Listener:
             return Refusal(rejection=CALLING_AE_NOT_RECOGNISED, why=denial.value)
         if settings.paused():
             return Refusal(rejection=TEMPORARY_CONGESTION, why="reception is paused; `overread resume` ends that")
+        limit = self._seat(guest, (caller.calling_ae, caller.address))
+        return Refusal(rejection=LOCAL_LIMIT_EXCEEDED, why=limit) if limit else None
+
+    def _seat(self, guest: _Guest, peer: tuple[str, str]) -> str:
+        """Give `guest` a place; return which limit stands against it, empty where none does."""
+        places, own = self._settings.max_associations, self._settings.max_per_peer
         with self._lock:
-            if len(self._admitted) >= settings.max_associations:
-                limit = f"all {settings.max_associations} places are taken (listener.max_associations)"
-                return Refusal(rejection=LOCAL_LIMIT_EXCEEDED, why=limit)
-            self._admitted.add(guest)
-        return None
+            if len(self._admitted) >= places:
+                return f"all {places} places are taken (listener.max_associations)"
+            if sum(one == peer for one in self._admitted.values()) >= own:
+                return f"it has {own} associations already (listener.max_associations_per_peer)"
+            self._admitted[guest] = peer
+        return ""
 
     def turned_away(self, caller: Caller, rejection: Rejection) -> None:
         """Tell the witness of a caller that is not welcome; a full house says nothing of its callers."""
@@ -244,7 +253,7 @@ class Listener:
     def part(self, guest: _Guest, parties: Parties | None) -> None:
         """Take the place back and, of an association that was opened, tell the reception that it is over."""
         with self._lock:
-            self._admitted.discard(guest)
+            self._admitted.pop(guest, None)
         if parties is None:
             return
         LOGGER.info("association %s closed", parties.association)

@@ -47,11 +47,11 @@ class Jobs:
         """Commit the decision on a study: its jobs, or the reason for none.
 
         Returns:
-            False where instances came since `study` was read; nothing is written then.
+            False where instances came, or were one too many, since `study` was read; nothing is written then.
         """
         with writing(self._engine) as session:
             row = session.get_one(StudyRow, study.study_instance_uid)
-            if row.instances != len(study.instances):
+            if (row.instances, row.oversize) != (len(study.instances), study.oversize):
                 return False
             row.dirty = False
             row.refusal = refusal.reason.value if refusal else ""
@@ -175,6 +175,7 @@ def _study(session: Session, uid: str) -> StudyFacts:
         instances=tuple(instance_of(row.facts) for row in rows),
         open_associations=still or 0,
         conflicts=conflicts or 0,
+        oversize=session.get_one(StudyRow, uid).oversize,
     )
 
 
