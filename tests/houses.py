@@ -130,7 +130,11 @@ class House:
         rules = DeliveryRules(retry=RetryPolicy(give_up=timedelta(days=1)), report_wait=timedelta(seconds=60))
         return Deliver(post, self.clock, rules), Confirm(post, self.clock, rules)
 
-    def completed(self, *contents: bytes) -> list[str]:
+    def result(self, outputs: tuple[Output, ...], destinations: tuple[str, ...] = ("pacs",)) -> Result:
+        """Return what a job leaves."""
+        return Result(findings=None, outputs=outputs, destinations=destinations, seconds={})
+
+    def completed(self, *contents: bytes, destinations: tuple[str, ...] = ("pacs",)) -> list[str]:
         """Complete a job with these outputs; return their digests."""
         for instance in series(3):
             self.intake.record(instance, "a1")
@@ -151,8 +155,7 @@ class House:
             )
             for number, (digest, size) in enumerate(map(self.spool.put, contents))
         )
-        result = Result(findings=None, outputs=outputs, destinations=("pacs",), seconds={})
-        assert self.jobs.complete(claimed.lease, result, NOW)
+        assert self.jobs.complete(claimed.lease, self.result(outputs, destinations), NOW)
         return [output.digest for output in outputs]
 
     def states(self) -> list[str]:

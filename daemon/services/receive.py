@@ -90,6 +90,10 @@ class Incoming:
         when both are. Ended in between, the process leaves a whole file, with or without a row; a loss of power may
         leave a row whose file is short, which `reconcile` finds. Neither was acknowledged, so the sender sends again
         and mends both.
+
+        Raises:
+            RetryableError: retention deleted it before its row promised it anew.
+            OSError: the disk refuses it.
         """
         if self._oversize:
             self._say_no(f"it is larger than {self._reception.most_bytes >> 20} MB; raise listener.max_instance_mb")
@@ -113,6 +117,8 @@ class Incoming:
             self._say_no("its study has as many instances as are taken; raise listener.max_study_instances")
             self._draft.drop()
             return verdict
+        if verdict is Verdict.DUPLICATE and not self._draft.path.exists():
+            raise RetryableError("the copy that was here was being freed; it is taken when it is sent again")
         reach(Point.INSTANCE_RECORDED)
         return verdict
 
