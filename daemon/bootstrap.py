@@ -249,6 +249,7 @@ class House:
             ),
             allow_any_caller=section.allow_any_caller,
             tls=self.settings.tls.server,
+            users=section.user_list,
             paused=lambda: self.pauses.holds(Activity.RECEPTION),
             max_associations=section.max_associations,
             max_per_peer=section.max_associations_per_peer,
