@@ -1,7 +1,7 @@
 """Deliveries: what is due, what was sent, what is confirmed; and destinations."""
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Engine, delete, func, select
@@ -119,6 +119,25 @@ class Deliveries:
                 row.attempts, row.created_at = 0, at
             hasten(session, {row.destination for row in rows}, at)
             return len(rows)
+
+    def accept(self, ids: Collection[int], by: str, at: datetime) -> None:
+        """Take the word of a person, `by`, that the destination has what it never confirmed.
+
+        Raises:
+            IllegalTransitionError: one of them is not UNCONFIRMED; none is written.
+        """
+        unconfirmed = DeliveryRow.state == DeliveryState.UNCONFIRMED.value
+        with writing(self._engine) as session:
+            rows = session.scalars(select(DeliveryRow).where(DeliveryRow.id.in_(ids), unconfirmed)).all()
+            odd = sorted(set(ids) - {row.id for row in rows})
+            if odd:
+                raise IllegalTransitionError(
+                    f"delivery {', '.join(map(str, odd))} is not UNCONFIRMED; nothing was accepted, see "
+                    "`overread deliveries list --state UNCONFIRMED`"
+                )
+            for row in rows:
+                change = Change(id=row.id, state=DeliveryState.CONFIRMED, due_at=at, detail=f"accepted by {by}")
+                _move(session, row, change, at)
 
     def destinations(self) -> list[Destination]:
         """Return the destinations that were added by command; of TLS, whose files are settings, only who wants it."""
