@@ -193,6 +193,13 @@ class House:
             raise
         self.trail.record([stopped(reporter, self.clock.now())])
 
+    def abandon(self, command: str, process: Process) -> None:
+        """Give the job in hand back and end this process at once: it was told to stop and is not done in time."""
+        if process.give_back():
+            text = "stopped before its job was done; the job was given back"
+            self.trail.record([stopped(self.reporter(command), self.clock.now(), text)])
+            die()
+
     def note_settings(self, command: str) -> None:
         """Raise an alert in the audit trail where the settings are not those of the last start."""
         marks = Marks(self.settings.data.folder / "audit.settings", self.salt())
@@ -253,6 +260,7 @@ class House:
             paused=lambda: self.pauses.holds(Activity.RECEPTION),
             max_associations=section.max_associations,
             max_per_peer=section.max_associations_per_peer,
+            stop_seconds=section.stop_seconds,
         )
         arrivals = self.arrivals(intake)
         most = section.max_instance_mb * MEGABYTE

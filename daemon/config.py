@@ -70,6 +70,7 @@ class ListenerSection(_Section):
     max_associations: int = Field(32, ge=1, description="Associations at one time.")
     max_associations_per_peer: int = Field(24, ge=1, description="The same of one calling AE title at one address.")
     max_instance_mb: int = Field(4096, ge=1, description="Refuse an instance (0xA700) that is larger.")
+    stop_seconds: float = Field(30, gt=0, description="When stopped, associations under way may take this long to end.")
     max_study_instances: int = Field(
         20000, ge=1, description="Refuse further instances (0xA700) of a study of so many; what came of it is not read."
     )
@@ -109,6 +110,7 @@ class InferenceSection(_Section):
     threads: int = Field(2, ge=1, description="CPU threads of each worker.")
     lease_seconds: float = Field(30, gt=1, description="A worker unheard of for this long loses its job to another.")
     job_minutes: float = Field(30, gt=0, description="A job that takes longer has failed.")
+    stop_seconds: float = Field(60, gt=0, description="When stopped, a job under way is given back after this long.")
     memory_mb: int = Field(0, ge=0, description="Memory of each worker; a job that needs more has failed. 0: no limit.")
 
 
@@ -268,6 +270,11 @@ class Settings(BaseSettings):
             replace(d.destination, tls=self.tls.client(d.ae_title or d.name) if d.tls else None)
             for d in self.destination
         ]
+
+    @property
+    def stop_seconds(self) -> float:
+        """Return how long the parts may take to stop."""
+        return max(self.listener.stop_seconds, self.inference.stop_seconds)
 
     def database_url(self) -> str:
         """Return the ledger's URL."""

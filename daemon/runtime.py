@@ -8,8 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +18,8 @@ SUPERVISED = "OVERREAD_SUPERVISED"
 POLL_SECONDS = 0.5
 RETIRE_SECONDS = 60.0
 FAULT_SECONDS = 5.0
-DRAIN_SECONDS = 120.0
+# The supervisor waits so much longer than what its parts allow themselves.
+DRAIN_SECONDS = 20.0
 # A part that died is started again after this long.
 RESTART_SECONDS = 2.0
 
@@ -66,6 +67,23 @@ def loop(name: str, step: Callable[[], object], stop: threading.Event, wait: flo
             stop.wait(wait)
 
 
+@contextmanager
+def grace(stop: threading.Event, seconds: float, overdue: Callable[[], None]) -> Iterator[None]:
+    """Call `overdue`, from another thread, where the body goes on for more than `seconds` after `stop`."""
+    done = threading.Event()
+
+    def watch() -> None:
+        stop.wait()
+        if not done.wait(seconds):
+            overdue()
+
+    threading.Thread(target=watch, name="grace", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
 class Sends(Protocol):
     """A verb that works on one destination."""
 
@@ -101,9 +119,13 @@ def _post(name: str, verbs: Sequence[Sends], stop: threading.Event) -> None:
 
 
 class Supervisor:
-    """Runs the parts as processes of their own and starts again what dies."""
+    """Runs the parts as processes of their own and starts again what dies.
 
-    def __init__(self, config: Path, workers: int) -> None:
+    Told to stop it waits a little longer than the `seconds` that the parts allow themselves, then kills them.
+    """
+
+    def __init__(self, config: Path, workers: int, seconds: float) -> None:
+        self._seconds = seconds + DRAIN_SECONDS
         parts = ["listen", *["work"] * workers, "deliver"]
         self._commands = [[sys.executable, "-m", "daemon", part, "--config", str(config)] for part in parts]
         self._children: dict[int, subprocess.Popen[bytes]] = {}
@@ -133,9 +155,11 @@ class Supervisor:
     def _drain(self) -> None:
         for child in self._children.values():
             child.terminate()
+        deadline = time.monotonic() + self._seconds
         for child in self._children.values():
             with suppress(subprocess.TimeoutExpired):
-                child.wait(DRAIN_SECONDS)
+                child.wait(max(0.0, deadline - time.monotonic()))
             if child.poll() is None:
+                LOGGER.error("process %d did not stop in time and is killed", child.pid)
                 child.kill()
                 child.wait()

@@ -107,7 +107,8 @@ def serve(config: ConfigOption = None) -> None:
 
     with _running(config, "serve") as (house, stop):
         house.reader.bundles()
-        Supervisor(locate(config), house.settings.inference.workers).run(stop)
+        settings = house.settings
+        Supervisor(locate(config), settings.inference.workers, settings.stop_seconds).run(stop)
 
 
 def listen(config: ConfigOption = None) -> None:
@@ -126,12 +127,13 @@ def listen(config: ConfigOption = None) -> None:
 
 def work(config: ConfigOption = None) -> None:
     """Run one worker alone: assemble studies and process jobs."""
-    from daemon.runtime import cap_memory, loop
+    from daemon.runtime import cap_memory, grace, loop
 
     with _running(config, "work") as (house, stop):
         cap_memory(house.settings.inference.memory_mb)
         assemble, process = house.assemble(), house.process()
-        loop("work", lambda: assemble.step() + process.step(), stop)
+        with grace(stop, house.settings.inference.stop_seconds, lambda: house.abandon("work", process)):
+            loop("work", lambda: assemble.step() + (not stop.is_set() and process.step()), stop)
 
 
 def deliver(config: ConfigOption = None) -> None:

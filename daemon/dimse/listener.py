@@ -48,9 +48,10 @@ class ListenerSettings:
 
     `callers` are those allowed, and `users` whom they must name; with `allow_any_caller` all may call. `port` 0 takes a
     free one. With `tls` it speaks nothing else.
-    `idle_seconds` is how long an association may rest between messages, `network_seconds` how long inside
-    one, `association_seconds` how long a connection may take to ask for an association. While `paused` says so every
-    association is rejected for now. `max_per_peer` counts the associations of one calling AE title at one address.
+    `idle_seconds` is how long an association may rest between messages, `network_seconds` how long inside one,
+    `association_seconds` how long a connection may take to ask for an association, `stop_seconds` how long those under
+    way may take to end. While `paused` says so every association is rejected for now. `max_per_peer` counts the
+    associations of one calling AE title at one address.
     """
 
     ae_title: str
@@ -68,6 +69,7 @@ class ListenerSettings:
     association_seconds: float = 30.0
     network_seconds: float = 60.0
     idle_seconds: float = 600.0
+    stop_seconds: float = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,8 +211,8 @@ class Listener:
         how = "TLS" if self._settings.tls else "plain text"
         LOGGER.info("listening as AE %s on %s:%d, %s", self._settings.ae_title, address[0], self.port, how)
 
-    def stop(self, seconds: float = 10.0) -> None:
-        """Accept no more, give running associations `seconds` to finish, then abort them."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Accept no more, give running associations `seconds` to finish (else those set), then abort them."""
         if self._server is None or self._acceptor is None:
             return
         self._stopping.set()
@@ -218,7 +220,7 @@ class Listener:
         self._acceptor.join()
         self._server.close()
         self._server = None
-        self._join(seconds)
+        self._join(self._settings.stop_seconds if seconds is None else seconds)
         for association in self._running():
             association.cut()
         self._join(_CUT_SECONDS)
