@@ -161,6 +161,11 @@ class House:
         """
         return reader(self.settings.models(), self.settings.inference.threads, self.settings.inference.passes)
 
+    @property
+    def listening(self) -> Path:
+        """Return the file in which a listener that runs says where it listens."""
+        return self.settings.data.folder / "listening"
+
     @cached_property
     def trail(self) -> Trail:
         """Return the audit trail."""

@@ -5,6 +5,7 @@ The descriptions below are the comments that `overread init` writes.
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,24 +27,19 @@ _URL = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 AETitle = Annotated[str, AfterValidator(checked_ae_title)]
 
 
-def _checked_caller(text: str) -> str:
-    AllowedCaller.parse(text)
-    return text
+def _read_by(read: Callable[[str], object]) -> AfterValidator:
+    """Return what refuses a text that `read` does, and else leaves it as it is."""
+
+    def checked(text: str) -> str:
+        read(text)
+        return text
+
+    return AfterValidator(checked)
 
 
-def _checked_proof(text: str) -> str:
-    checked_ae_title(Proof.parse(text).ae_title)
-    return text
-
-
-def _checked_user(text: str) -> str:
-    User.parse(text)
-    return text
-
-
-UserEntry = Annotated[str, AfterValidator(_checked_user)]
-CallerEntry = Annotated[str, AfterValidator(_checked_caller)]
-ProofEntry = Annotated[str, AfterValidator(_checked_proof)]
+CallerEntry = Annotated[str, _read_by(AllowedCaller.parse)]
+UserEntry = Annotated[str, _read_by(User.parse)]
+ProofEntry = Annotated[str, _read_by(lambda text: checked_ae_title(Proof.parse(text).ae_title))]
 
 
 class _Section(BaseModel):
@@ -79,6 +75,11 @@ class ListenerSection(_Section):
     def callers(self) -> tuple[AllowedCaller, ...]:
         """Return `allowed_callers`, read."""
         return tuple(map(AllowedCaller.parse, self.allowed_callers))
+
+    @property
+    def address(self) -> str:
+        """Return where it listens, in a word."""
+        return f"{self.host}:{self.port}"
 
     @property
     def user_list(self) -> UserList:
@@ -270,11 +271,6 @@ class Settings(BaseSettings):
             replace(d.destination, tls=self.tls.client(d.ae_title or d.name) if d.tls else None)
             for d in self.destination
         ]
-
-    @property
-    def stop_seconds(self) -> float:
-        """Return how long the parts may take to stop."""
-        return max(self.listener.stop_seconds, self.inference.stop_seconds)
 
     def database_url(self) -> str:
         """Return the ledger's URL."""

@@ -1,5 +1,6 @@
 """Processes: the loops of each verb, and the supervisor over them."""
 
+import fcntl
 import logging
 import os
 import resource
@@ -82,6 +83,28 @@ def grace(stop: threading.Event, seconds: float, overdue: Callable[[], None]) ->
         yield
     finally:
         done.set()
+
+
+@contextmanager
+def marked(path: Path, text: str) -> Iterator[None]:
+    """Say `text` in a file while the body runs; the lock on it ends with this process, however that ends."""
+    with path.open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        file.write(text)
+        file.flush()
+        yield
+
+
+def mark(path: Path) -> str:
+    """Return what a process that lives says in the file, empty where none does."""
+    if not path.exists():
+        return ""
+    with path.open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read()
+    return ""
 
 
 class Sends(Protocol):

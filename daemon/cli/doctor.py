@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from daemon.bootstrap import House
 
 
+# What speeds up INT8, by the kernel's names.
+_INT8 = {"avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "asimddp": "ASIMD dot product"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """One check: well or not, and what to do."""
@@ -43,6 +47,8 @@ def _examine(house: "House") -> Iterator[Finding]:
         "ledger": _ledger,
         "pauses": _pauses,
         "disk": _disk,
+        "cpu": _cpu,
+        "port": _port,
         "callers": _callers,
         "tls": _tls,
         "models": _models,
@@ -90,6 +96,34 @@ def _disk(house: "House") -> str:
     if free < house.settings.data.headroom_mb:
         raise OverreadError(f"{free} MB free, headroom is {house.settings.data.headroom_mb} MB: free space")
     return f"{free} MB free"
+
+
+def _cpu(house: "House") -> str:
+    del house
+    from pathlib import Path
+
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    flags = set(text.split())
+    found = [name for flag, name in _INT8.items() if flag in flags]
+    return ", ".join(found) if found else f"none of {', '.join(_INT8.values())}: INT8 models read slower without"
+
+
+def _port(house: "House") -> str:
+    from daemon.dimse.listener import bound
+    from daemon.runtime import mark
+
+    listener = house.settings.listener
+    running = mark(house.listening)
+    if running == listener.address:
+        return f"our listener holds {listener.address}"
+    try:
+        bound(listener.host, listener.port).close()
+    except OSError as error:
+        cause = (error.strerror or str(error)).partition(" (")[0]
+        raise OverreadError(
+            f"{listener.address}: {cause}; stop what holds it, or correct listener.host and listener.port"
+        ) from error
+    return f"{listener.address} is free" + (f"; our listener still holds {running}: restart it" if running else "")
 
 
 def _callers(house: "House") -> str:

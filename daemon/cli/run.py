@@ -107,12 +107,15 @@ def serve(config: ConfigOption = None) -> None:
 
     with _running(config, "serve") as (house, stop):
         house.reader.bundles()
-        settings = house.settings
-        Supervisor(locate(config), settings.inference.workers, settings.stop_seconds).run(stop)
+        inference = house.settings.inference
+        seconds = max(inference.stop_seconds, house.settings.listener.stop_seconds)
+        Supervisor(locate(config), inference.workers, seconds).run(stop)
 
 
 def listen(config: ConfigOption = None) -> None:
     """Run the listener alone: receive into spool and ledger."""
+    from daemon.runtime import marked
+
     with _running(config, "listen") as (house, stop):
         house.note_settings("listen")
         intake = house.intake()
@@ -120,7 +123,7 @@ def listen(config: ConfigOption = None) -> None:
             LOGGER.error(
                 "an acknowledged file is gone from the spool: %s; ask its sender to send the study again", digest
             )
-        with house.listener(intake):
+        with house.listener(intake), marked(house.listening, house.settings.listener.address):
             stop.wait()
         intake.close()
 

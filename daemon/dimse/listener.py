@@ -199,7 +199,7 @@ class Listener:
             server_context(self._settings.tls)
         address = (self._settings.host, self._settings.port)
         try:
-            self._server = _bound(*address)
+            self._server = bound(*address)
         except OSError as error:
             raise FatalError(
                 f"cannot listen on {address[0]}:{address[1]}: {error.strerror}; change host or port in the "
@@ -333,8 +333,12 @@ class Listener:
             association.join(max(0.0, deadline - time.monotonic()))
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; on all addresses of both kinds for `::`."""
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; on all addresses of both kinds for `::`.
+
+    Raises:
+        OSError: the address is not ours, or the port is taken or not ours to take.
+    """
     if ":" not in host:
         return socket.create_server((host, port), backlog=128)
     both = host == "::" and socket.has_dualstack_ipv6()

@@ -1,0 +1,44 @@
+"""doctor on this machine: the listener's port, and what the CPU has for INT8."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from daemon.bootstrap import House
+from daemon.cli.doctor import _INT8, _cpu, _port
+from daemon.cli.main import app
+from daemon.config import load
+from daemon.errors import OverreadError
+from daemon.runtime import mark, marked
+from tests.peers import HOST, free_port
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    """Return the house of a new site."""
+    assert CliRunner().invoke(app, ["init", str(tmp_path), "--port", str(free_port())]).exit_code == 0
+    return House(load(tmp_path))
+
+
+def test_a_port_is_free_ours_or_another_s(house: House) -> None:
+    """Another's is an ailment that names address, cause and mend; ours is well only where it listens as configured."""
+    address = house.settings.listener.address
+    assert _port(house) == f"{address} is free"
+    with socket.create_server((HOST, house.settings.listener.port)):
+        with pytest.raises(OverreadError, match=rf"{address}: Address already in use; .* listener\.port"):
+            _port(house)
+        with marked(house.listening, address):
+            assert _port(house) == f"our listener holds {address}"
+    with marked(house.listening, f"{HOST}:1"):
+        assert "still holds 127.0.0.1:1: restart it" in _port(house)
+    assert mark(house.listening) == ""
+
+
+def test_the_cpu_s_instructions_are_named(house: House) -> None:
+    """Either those that it has, or that it is slower without; never an ailment."""
+    told = _cpu(house)
+    assert any(name in told for name in _INT8.values())
+    has = any(f" {flag} " in f"{Path('/proc/cpuinfo').read_text()} ".replace("\n", " ") for flag in _INT8)
+    assert ("slower" in told) is not has
