@@ -23,7 +23,6 @@ from daemon.config import Settings
 from daemon.dicomweb.courier import WebCourier
 from daemon.dimse.courier import Courier
 from daemon.dimse.listener import Listener, ListenerSettings
-from daemon.domain.admission import with_destinations
 from daemon.domain.assembly import Patience
 from daemon.domain.audit import (
     SECURITY_CONFIGURATION,
@@ -256,9 +255,8 @@ class House:
             ae_title=section.ae_title,
             host=section.host,
             port=section.port,
-            callers=with_destinations(
-                section.callers, (d.ae_title for d in self.destinations().values() if d.ae_title)
-            ),
+            callers=frozenset(section.callers),
+            destinations=lambda: [d.ae_title for d in self.destinations().values() if d.ae_title],
             allow_any_caller=section.allow_any_caller,
             tls=self.settings.tls.server,
             users=section.user_list,

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -20,7 +20,7 @@ from daemon.dimse.fastpath import FastAssociation, FastSocket
 from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from daemon.dimse.ports import CommitmentHandler, Reception, Witness
 from daemon.dimse.tls import TlsSocket, server_context
-from daemon.domain.admission import AllowedCaller, AllowList, Caller, UserList
+from daemon.domain.admission import AllowedCaller, AllowList, Caller, UserList, with_destinations
 from daemon.domain.trust import ServerTls
 from daemon.errors import FatalError
 
@@ -46,8 +46,8 @@ _BREATH_SECONDS = 0.1
 class ListenerSettings:
     """Where to listen and to whom.
 
-    `callers` are those allowed, and `users` whom they must name; with `allow_any_caller` all may call. `port` 0 takes a
-    free one. With `tls` it speaks nothing else.
+    `callers` are those allowed, besides the AE titles that are `destinations` at the time, and `users` whom they must
+    name; with `allow_any_caller` all may call. `port` 0 takes a free one. With `tls` it speaks nothing else.
     `idle_seconds` is how long an association may rest between messages, `network_seconds` how long inside one,
     `association_seconds` how long a connection may take to ask for an association, `stop_seconds` how long those under
     way may take to end. While `paused` says so every association is rejected for now. `max_per_peer` counts the
@@ -58,6 +58,7 @@ class ListenerSettings:
     host: str = "127.0.0.1"
     port: int = 11112
     callers: frozenset[AllowedCaller] = frozenset()
+    destinations: Callable[[], Iterable[str]] = tuple
     allow_any_caller: bool = False
     any_called_ae: bool = False
     tls: ServerTls | None = None
@@ -149,11 +150,6 @@ class Listener:
         self._witness = witness
         self._reception = reception
         self._commitments = commitments
-        self._allowed = AllowList(
-            callers=settings.callers,
-            any_caller=settings.allow_any_caller,
-            proofs=settings.tls.proofs if settings.tls else (),
-        )
         self._link = FastSocket if settings.tls is None else partial(TlsSocket, tls=settings.tls)
         self._entity = self._application_entity()
         self._lock = threading.Lock()
@@ -231,7 +227,7 @@ class Listener:
         settings = self._settings
         if not settings.any_called_ae and caller.called_ae != settings.ae_title:
             return Refusal(rejection=CALLED_AE_NOT_RECOGNISED, why=f"we are called {settings.ae_title}")
-        denial = self._allowed.denial(caller)
+        denial = self._allowed().denial(caller)
         if denial is not None:
             return Refusal(rejection=CALLING_AE_NOT_RECOGNISED, why=denial.value)
         if settings.paused():
@@ -242,6 +238,16 @@ class Listener:
         with self._one_guess:
             denial = settings.users.denial(caller)
         return Refusal(rejection=NO_REASON_GIVEN, why=denial.value) if denial else None
+
+    def _allowed(self) -> AllowList:
+        """Return who may call now."""
+        settings = self._settings
+        if settings.allow_any_caller:
+            callers = settings.callers
+        else:
+            callers = with_destinations(settings.callers, settings.destinations())
+        proofs = settings.tls.proofs if settings.tls else ()
+        return AllowList(callers=callers, any_caller=settings.allow_any_caller, proofs=proofs)
 
     def _seat(self, guest: _Guest, peer: tuple[str, str]) -> str:
         """Give `guest` a place; return which limit stands against it, empty where none does."""
