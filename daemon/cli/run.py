@@ -70,7 +70,7 @@ def parse_listener(ae_title: str, port: int, callers: tuple[str, ...]) -> "Liste
         raise typer.BadParameter(f"{fault['loc'][0]} {fault['input']!r}: {fault['msg']}") from error
 
 
-def parse_destination(text: str, **files: Path) -> "DestinationSection":
+def parse_destination(text: str, *, tls: bool = False, **files: Path) -> "DestinationSection":
     """Return the destination that NAME=AET@HOST:PORT or NAME=URL names."""
     from pydantic import ValidationError
 
@@ -80,7 +80,7 @@ def parse_destination(text: str, **files: Path) -> "DestinationSection":
     if not match:
         raise typer.BadParameter(f"{text!r} is not NAME=AET@HOST:PORT, nor NAME=https://HOST/dicom-web")
     try:
-        return DestinationSection.model_validate(match.groupdict() | files)
+        return DestinationSection.model_validate({**match.groupdict(), **files, "tls": tls})
     except ValidationError as error:
         raise typer.BadParameter(f"{text!r}: {error.errors()[0]['msg']}") from error
 
