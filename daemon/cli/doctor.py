@@ -130,11 +130,12 @@ def _callers(house: "House") -> str:
     listener = house.settings.listener
     if not (listener.allowed_callers or listener.allow_any_caller):
         raise OverreadError("nobody may send: set listener.allowed_callers")
+    asked = f"; all name a user but {', '.join(listener.callers_without_user) or 'none'}" if listener.users else ""
     if listener.allow_any_caller:
-        return "any"
+        return f"any{asked}"
     named = {caller.ae_title for caller in listener.callers}
-    reporting = {d.ae_title for d in house.destinations().values()} - named
-    return ", ".join((*listener.allowed_callers, *(f"{title} (destination)" for title in sorted(reporting))))
+    reporting = {d.ae_title for d in house.destinations().values() if d.ae_title} - named
+    return ", ".join((*listener.allowed_callers, *(f"{title} (destination)" for title in sorted(reporting)))) + asked
 
 
 def _tls(house: "House") -> str:

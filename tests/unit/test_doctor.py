@@ -7,9 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from daemon.bootstrap import House
-from daemon.cli.doctor import _INT8, _cpu, _port
+from daemon.cli.doctor import _INT8, _callers, _cpu, _port
 from daemon.cli.main import app
-from daemon.config import load
+from daemon.config import CONFIG_NAME, load
+from daemon.domain.identity import User
 from daemon.errors import OverreadError
 from daemon.runtime import mark, marked
 from tests.peers import HOST, free_port
@@ -34,6 +35,18 @@ def test_a_port_is_free_ours_or_another_s(house: House) -> None:
     with marked(house.listening, f"{HOST}:1"):
         assert "still holds 127.0.0.1:1: restart it" in _port(house)
     assert mark(house.listening) == ""
+
+
+def test_it_says_who_may_call_and_who_must_name_a_user(tmp_path: Path) -> None:
+    """Callers, nodes that report, and the exempt; a DICOMweb service never calls."""
+    told = ["--allow", "MR1@10.0.0.21", "--destination", "pacs=PACS@127.0.0.1:104", "--destination", "web=http://h/d"]
+    assert CliRunner().invoke(app, ["init", str(tmp_path), *told]).exit_code == 0
+    assert _callers(House(load(tmp_path))) == "MR1@10.0.0.21, PACS (destination)"
+    path = tmp_path / CONFIG_NAME
+    user = User.make("alice", b"open sesame", bytes(16))
+    text = path.read_text().replace("users = []", f'users = ["{user}"]')
+    path.write_text(text.replace("callers_without_user = []", 'callers_without_user = ["PACS"]'))
+    assert _callers(House(load(tmp_path))).endswith("PACS (destination); all name a user but PACS")
 
 
 def test_the_cpu_s_instructions_are_named(house: House) -> None:
