@@ -84,7 +84,7 @@ def _guarantee(fitted: Fitted) -> str:
     if found.sensitivity.guaranteed:
         return (
             f"{said} With probability {1 - aim.delta:g} the sensitivity of the tumour answer is at least "
-            f"{aim.sensitivity:g} for tumours of {fitted.calibration.min_lesion_ml:g} ml or more in studies like these "
+            f"{aim.sensitivity:g} for tumours of {found.sensitivity_ml:g} ml or more in studies like these "
             "(Learn-then-Test, exact binomial)."
         )
     return (

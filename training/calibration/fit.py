@@ -22,7 +22,7 @@ from training.calibration.guarantees import (
     volume_scores,
 )
 from training.calibration.novelty import Novelty, fit_novelty
-from training.calibration.scaling import Scale, expected_error, fit_scale, logit, sigmoid
+from training.calibration.scaling import Scale, chance_error, expected_error, fit_scale, logit, sigmoid
 from training.calibration.survival import Baseline, fit_baseline
 from training.settings import CalibrationSettings
 
@@ -53,8 +53,9 @@ class Evidence:
     """What the calibration rests on, and how well it holds; shares and errors are of the studies that test it.
 
     `apart` says that no patient chose and tested. `missed` is the mask threshold whose outline misses at most its share
-    of a tumour. `failure_auroc` is how well the entropy score tells the `failed` outlines. NaN stands for what could
-    not be measured.
+    of a tumour. `tumour_ece_by_chance` is the error that right probabilities would show on as many studies.
+    `sensitivity_ml` is the volume from which a tumour counts. `failure_auroc` is how well the entropy score tells the
+    `failed` outlines. NaN stands for what could not be measured.
     """
 
     studies: int
@@ -63,8 +64,10 @@ class Evidence:
     apart: bool
     settings: CalibrationSettings
     tumour_ece: float
+    tumour_ece_by_chance: float
     voxel_ece: float
     sensitivity: Threshold
+    sensitivity_ml: float
     specificity: float
     missed: Threshold
     volume_cases: int
@@ -151,8 +154,10 @@ def _finish(
         apart=parts.apart,
         settings=settings,
         tumour_ece=answer.ece,
+        tumour_ece_by_chance=answer.ece_by_chance,
         voxel_ece=outline[1],
         sensitivity=answer.sensitivity,
+        sensitivity_ml=answer.from_ml,
         specificity=answer.specificity,
         missed=outline[0],
         volume_cases=len(outlined),
@@ -170,6 +175,8 @@ class _Answer:
 
     scale: Scale
     ece: float
+    ece_by_chance: float
+    from_ml: float
     sensitivity: Threshold
     specificity: float
 
@@ -177,13 +184,16 @@ class _Answer:
 def _answer(parts: _Parts, settings: CalibrationSettings, min_lesion_ml: float) -> _Answer:
     scale = _tumour_scale(parts.choosing, settings)
     # Smaller tumours than the daemon outlines are nobody's miss; a volume that is not known passes.
-    labelled = [c for c in parts.testing if c.tumour == 0 or (c.tumour == 1 and not c.true_ml < min_lesion_ml)]
+    from_ml = max(min_lesion_ml, settings.sensitivity_ml)
+    labelled = [c for c in parts.testing if c.tumour == 0 or (c.tumour == 1 and not c.true_ml < from_ml)]
     probability, labels = scale(_logits(labelled)), np.array([c.tumour for c in labelled])
     negatives = probability[labels == 0]
     sensitivity = _sensitivity((probability[labels == 1], negatives), settings, apart=parts.apart)
     return _Answer(
         scale=scale,
         ece=expected_error(probability, labels) if labelled else math.nan,
+        ece_by_chance=chance_error(probability) if labelled else math.nan,
+        from_ml=from_ml,
         sensitivity=sensitivity,
         specificity=float((negatives < sensitivity.value).mean()) if negatives.size else math.nan,
     )
