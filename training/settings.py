@@ -245,8 +245,18 @@ class Origin(_Frozen):
     doi: str = ""
 
 
+class Goals(_Frozen):
+    """What a model is to reach on a set of studies, at least; `c_index_share` is of the true hazard's C-index."""
+
+    dice_mean: float | None = None
+    auc: float | None = None
+    sensitivity: float | None = None
+    specificity: float | None = None
+    c_index_share: float | None = None
+
+
 class Settings(_Frozen):
-    """A whole run."""
+    """A whole run; `goals` are named by the card's words for the data, and change nothing but the card."""
 
     seed: int
     threads: int = 2
@@ -262,6 +272,7 @@ class Settings(_Frozen):
     target: Target
     calibration: CalibrationSettings = CalibrationSettings()
     sources: tuple[Origin, ...] = ()
+    goals: dict[str, Goals] = {}
 
     @property
     def build(self) -> Path:
@@ -328,6 +339,7 @@ __all__ = [
     "CalibrationSettings",
     "Channel",
     "DataSettings",
+    "Goals",
     "MixingSettings",
     "NetworkSettings",
     "Origin",
