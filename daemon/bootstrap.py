@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,7 @@ from daemon.domain.audit import (
     stopped,
 )
 from daemon.domain.delivery import Destination, Echo, RetryPolicy, SendResult
+from daemon.domain.pause import Activity
 from daemon.domain.references import Reference
 from daemon.errors import FatalError
 from daemon.inference.bundle import installed
@@ -47,6 +48,7 @@ from daemon.ledger.engine import connect
 from daemon.ledger.files import Files
 from daemon.ledger.intake import Intake
 from daemon.ledger.jobs import Jobs
+from daemon.ledger.pauses import Pauses
 from daemon.ledger.queries import Queries
 from daemon.services.arrivals import Arrivals
 from daemon.services.assemble import Assemble
@@ -136,6 +138,11 @@ class House:
         return Circuits(self.engine)
 
     @cached_property
+    def pauses(self) -> Pauses:
+        """Return what an administrator holds."""
+        return Pauses(self.engine)
+
+    @cached_property
     def files(self) -> Files:
         """Return what the ledger knows of files."""
         return Files(self.engine)
@@ -213,7 +220,8 @@ class House:
 
     def destinations(self) -> dict[str, Destination]:
         """Return the destinations by name: the file's, and those added by command."""
-        added = {d.name: d for d in self.deliveries.destinations()}
+        tls = self.settings.tls
+        added = {d.name: replace(d, tls=d.tls and tls.client(d.ae_title)) for d in self.deliveries.destinations()}
         return {**added, **{d.name: d for d in self.settings.destinations()}}
 
     def salt(self) -> bytes:
@@ -224,6 +232,10 @@ class House:
             with os.fdopen(handle, "wb") as file:
                 file.write(secrets.token_bytes(32))
         return path.read_bytes()
+
+    def intake(self) -> Intake:
+        """Return where instances are recorded."""
+        return Intake(self.engine, self.settings.listener.max_study_instances)
 
     def listener(self, intake: Intake) -> Listener:
         """Return a listener that receives into the spool and the ledger."""
@@ -237,10 +249,14 @@ class House:
             ),
             allow_any_caller=section.allow_any_caller,
             tls=self.settings.tls.server,
+            users=section.user_list,
+            paused=lambda: self.pauses.holds(Activity.RECEPTION),
             max_associations=section.max_associations,
+            max_per_peer=section.max_associations_per_peer,
         )
         arrivals = self.arrivals(intake)
-        reception = Reception(self.spool, arrivals, self.clock, self.salt())
+        most = section.max_instance_mb * MEGABYTE
+        reception = Reception(self.spool, arrivals, self.clock, self.salt(), most)
         return Listener(settings, reception, CommitmentReports(self), arrivals)
 
     def arrivals(self, intake: Intake) -> Arrivals:
@@ -298,6 +314,7 @@ class House:
             courier=self.courier(),
             destinations=self.destinations,
             departures=self.departures("deliver"),
+            paused=lambda: self.pauses.holds(Activity.DELIVERIES),
         )
         return Deliver(post, self.clock, rules), Confirm(post, self.clock, rules)
 

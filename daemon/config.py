@@ -13,8 +13,9 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from daemon.domain.admission import AllowedCaller, checked_ae_title
+from daemon.domain.admission import AllowedCaller, UserList, checked_ae_title
 from daemon.domain.delivery import Destination
+from daemon.domain.identity import User
 from daemon.domain.trust import ClientTls, Credentials, Proof, ServerTls
 from daemon.errors import FatalError
 
@@ -35,6 +36,12 @@ def _checked_proof(text: str) -> str:
     return text
 
 
+def _checked_user(text: str) -> str:
+    User.parse(text)
+    return text
+
+
+UserEntry = Annotated[str, AfterValidator(_checked_user)]
 CallerEntry = Annotated[str, AfterValidator(_checked_caller)]
 ProofEntry = Annotated[str, AfterValidator(_checked_proof)]
 
@@ -53,12 +60,29 @@ class ListenerSection(_Section):
         (), description="Who may send to us: AE, or AE@ADDRESS with an IP address or network, such as MR1@10.0.0.0/24."
     )
     allow_any_caller: bool = Field(default=False, description="Accept any calling AE title.")
+    users: tuple[UserEntry, ...] = Field(
+        (),
+        description="Users with passcodes that callers must name, each made by `overread user NAME`; none: not asked.",
+    )
+    callers_without_user: tuple[AETitle, ...] = Field(
+        (), description="Calling AE titles that need no user, such as a PACS that reports its commitments."
+    )
     max_associations: int = Field(32, ge=1, description="Associations at one time.")
+    max_associations_per_peer: int = Field(24, ge=1, description="The same of one calling AE title at one address.")
+    max_instance_mb: int = Field(4096, ge=1, description="Refuse an instance (0xA700) that is larger.")
+    max_study_instances: int = Field(
+        20000, ge=1, description="Refuse further instances (0xA700) of a study of so many; what came of it is not read."
+    )
 
     @property
     def callers(self) -> tuple[AllowedCaller, ...]:
         """Return `allowed_callers`, read."""
         return tuple(map(AllowedCaller.parse, self.allowed_callers))
+
+    @property
+    def user_list(self) -> UserList:
+        """Return `users` and `callers_without_user`, read."""
+        return UserList(users=tuple(map(User.parse, self.users)), exempt=frozenset(self.callers_without_user))
 
 
 class DataSection(_Section):

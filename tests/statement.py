@@ -23,7 +23,9 @@ OUTCOMES = {
 REJECTIONS = {
     "calling AE title not allowed": listener.CALLING_AE_NOT_RECOGNISED,
     "called AE title is not ours": listener.CALLED_AE_NOT_RECOGNISED,
-    "as many associations as allowed": listener.LOCAL_LIMIT_EXCEEDED,
+    "user identity missing or not accepted, where users are configured": listener.NO_REASON_GIVEN,
+    "reception is paused": listener.TEMPORARY_CONGESTION,
+    "as many associations as allowed, of all or of this peer": listener.LOCAL_LIMIT_EXCEEDED,
 }
 
 

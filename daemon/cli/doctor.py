@@ -23,7 +23,7 @@ class Finding:
 
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check configuration, ledger, disk, callers, certificates, models, destinations; exit 1 if one is not well."""
+    """Check configuration, ledger, callers, certificates, models, destinations and more; exit 1 if one is not well."""
     from daemon.bootstrap import House
     from daemon.config import load
 
@@ -41,6 +41,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def _examine(house: "House") -> Iterator[Finding]:
     checks: dict[str, Callable[[House], str]] = {
         "ledger": _ledger,
+        "pauses": _pauses,
         "disk": _disk,
         "callers": _callers,
         "tls": _tls,
@@ -69,6 +70,13 @@ def _guarded(name: str, check: Callable[[], str]) -> Finding:
 def _ledger(house: "House") -> str:
     house.ready()
     return "migrated"
+
+
+def _pauses(house: "House") -> str:
+    held = [f"{pause.activity} since {pause.since:%Y-%m-%d %H:%M} UTC by {pause.by}" for pause in house.pauses.all()]
+    if held:
+        raise OverreadError(f"paused: {', '.join(held)}; `overread resume` goes on")
+    return "none"
 
 
 def _disk(house: "House") -> str:

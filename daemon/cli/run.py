@@ -85,6 +85,21 @@ def parse_destination(text: str, **files: Path) -> "DestinationSection":
         raise typer.BadParameter(f"{text!r}: {error.errors()[0]['msg']}") from error
 
 
+def user(name: Annotated[str, typer.Argument(help="What callers name, by user identity negotiation.")]) -> None:
+    """Ask for a passcode and print the entry for listener.users; the passcode itself is kept nowhere."""
+    import secrets
+
+    from daemon.domain.identity import User
+
+    passcode: str = typer.prompt("Passcode", hide_input=True, confirmation_prompt=True, err=True)
+    made = User.make(name, passcode.encode(), secrets.token_bytes(16))
+    try:
+        User.parse(str(made))
+    except ValueError as error:
+        raise typer.BadParameter(f"{name!r} is no user name: 1 to 64 characters, no =, no space first") from error
+    typer.echo(f'users = ["{made}"]')
+
+
 def serve(config: ConfigOption = None) -> None:
     """Run everything: listener, workers, delivery; each in a process of its own, restarted if it dies."""
     from daemon.config import locate
@@ -97,11 +112,9 @@ def serve(config: ConfigOption = None) -> None:
 
 def listen(config: ConfigOption = None) -> None:
     """Run the listener alone: receive into spool and ledger."""
-    from daemon.ledger.intake import Intake
-
     with _running(config, "listen") as (house, stop):
         house.note_settings("listen")
-        intake = Intake(house.engine)
+        intake = house.intake()
         for digest in house.reconcile(intake):
             LOGGER.error(
                 "an acknowledged file is gone from the spool: %s; ask its sender to send the study again", digest

@@ -2,11 +2,12 @@
 
 import logging
 import socket
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -19,7 +20,7 @@ from daemon.dimse.fastpath import FastAssociation, FastSocket
 from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from daemon.dimse.ports import CommitmentHandler, Reception, Witness
 from daemon.dimse.tls import TlsSocket, server_context
-from daemon.domain.admission import AllowedCaller, AllowList, Caller
+from daemon.domain.admission import AllowedCaller, AllowList, Caller, UserList
 from daemon.domain.trust import ServerTls
 from daemon.errors import FatalError
 
@@ -29,10 +30,13 @@ Rejection = tuple[int, int, int]
 # result, source, reason (PS3.8 Table 9-21)
 CALLING_AE_NOT_RECOGNISED: Rejection = (1, 1, 3)
 CALLED_AE_NOT_RECOGNISED: Rejection = (1, 1, 7)
+NO_REASON_GIVEN: Rejection = (1, 1, 1)
+TEMPORARY_CONGESTION: Rejection = (2, 3, 1)
 LOCAL_LIMIT_EXCEEDED: Rejection = (2, 3, 2)
 _UNWELCOME: Mapping[Rejection, str] = {
     CALLING_AE_NOT_RECOGNISED: "association rejected: calling AE title not recognised",
     CALLED_AE_NOT_RECOGNISED: "association rejected: called AE title not recognised",
+    NO_REASON_GIVEN: "association rejected: user identity not accepted",
 }
 _CUT_SECONDS = 10.0
 _BREATH_SECONDS = 0.1
@@ -42,10 +46,11 @@ _BREATH_SECONDS = 0.1
 class ListenerSettings:
     """Where to listen and to whom.
 
-    `callers` are those allowed; with `allow_any_caller` all are. `port` 0 takes a free one. With `tls` it speaks
-    nothing else.
+    `callers` are those allowed, and `users` whom they must name; with `allow_any_caller` all may call. `port` 0 takes a
+    free one. With `tls` it speaks nothing else.
     `idle_seconds` is how long an association may rest between messages, `network_seconds` how long inside
-    one, `association_seconds` how long a connection may take to ask for an association.
+    one, `association_seconds` how long a connection may take to ask for an association. While `paused` says so every
+    association is rejected for now. `max_per_peer` counts the associations of one calling AE title at one address.
     """
 
     ae_title: str
@@ -55,7 +60,10 @@ class ListenerSettings:
     allow_any_caller: bool = False
     any_called_ae: bool = False
     tls: ServerTls | None = None
+    users: UserList = field(default_factory=UserList)
+    paused: Callable[[], bool] = bool
     max_associations: int = 32
+    max_per_peer: int = sys.maxsize
     max_pdu: int = 131072
     association_seconds: float = 30.0
     network_seconds: float = 60.0
@@ -81,6 +89,10 @@ class _Guest:
     @property
     def idle(self) -> bool:
         return self._conversation is None or self._conversation.idle
+
+    @property
+    def knows_users(self) -> bool:
+        return bool(self._listener.users.users)
 
     def admit(self, caller: Caller) -> Rejection | None:
         refusal = self._listener.admit(self, caller)
@@ -144,7 +156,9 @@ class Listener:
         self._entity = self._application_entity()
         self._lock = threading.Lock()
         self._associations: set[FastAssociation] = set()
-        self._admitted: set[_Guest] = set()
+        self._admitted: dict[_Guest, tuple[str, str]] = {}
+        # who guesses passcodes takes one core at most
+        self._one_guess = threading.Lock()
         self._server: socket.socket | None = None
         self._stopping = threading.Event()
         self._acceptor: threading.Thread | None = None
@@ -167,6 +181,11 @@ class Listener:
             return self._settings.port
         port: int = self._server.getsockname()[1]
         return port
+
+    @property
+    def users(self) -> UserList:
+        """Whom callers must name."""
+        return self._settings.users
 
     def start(self) -> None:
         """Bind and accept associations from now on.
@@ -206,19 +225,32 @@ class Listener:
         LOGGER.info("listener stopped, %d associations left over", len(self._running()))
 
     def admit(self, guest: _Guest, caller: Caller) -> Refusal | None:
-        """Return why an association is rejected, or None, and then `guest` has a place until it parts."""
+        """Return why an association is rejected, or None; `guest` may have a place from then on, until it parts."""
         settings = self._settings
         if not settings.any_called_ae and caller.called_ae != settings.ae_title:
             return Refusal(rejection=CALLED_AE_NOT_RECOGNISED, why=f"we are called {settings.ae_title}")
         denial = self._allowed.denial(caller)
         if denial is not None:
             return Refusal(rejection=CALLING_AE_NOT_RECOGNISED, why=denial.value)
+        if settings.paused():
+            return Refusal(rejection=TEMPORARY_CONGESTION, why="reception is paused; `overread resume` ends that")
+        limit = self._seat(guest, (caller.calling_ae, caller.address))
+        if limit:
+            return Refusal(rejection=LOCAL_LIMIT_EXCEEDED, why=limit)
+        with self._one_guess:
+            denial = settings.users.denial(caller)
+        return Refusal(rejection=NO_REASON_GIVEN, why=denial.value) if denial else None
+
+    def _seat(self, guest: _Guest, peer: tuple[str, str]) -> str:
+        """Give `guest` a place; return which limit stands against it, empty where none does."""
+        places, own = self._settings.max_associations, self._settings.max_per_peer
         with self._lock:
-            if len(self._admitted) >= settings.max_associations:
-                limit = f"all {settings.max_associations} places are taken (listener.max_associations)"
-                return Refusal(rejection=LOCAL_LIMIT_EXCEEDED, why=limit)
-            self._admitted.add(guest)
-        return None
+            if len(self._admitted) >= places:
+                return f"all {places} places are taken (listener.max_associations)"
+            if sum(one == peer for one in self._admitted.values()) >= own:
+                return f"it has {own} associations already (listener.max_associations_per_peer)"
+            self._admitted[guest] = peer
+        return ""
 
     def turned_away(self, caller: Caller, rejection: Rejection) -> None:
         """Tell the witness of a caller that is not welcome; a full house says nothing of its callers."""
@@ -239,7 +271,7 @@ class Listener:
     def part(self, guest: _Guest, parties: Parties | None) -> None:
         """Take the place back and, of an association that was opened, tell the reception that it is over."""
         with self._lock:
-            self._admitted.discard(guest)
+            self._admitted.pop(guest, None)
         if parties is None:
             return
         LOGGER.info("association %s closed", parties.association)

@@ -59,6 +59,7 @@ ANSWERS: Mapping[Verdict, Status] = {
     Verdict.CONFLICT: Status(code=SUCCESS),
     Verdict.NO_SPACE: Status(code=OUT_OF_RESOURCES, comment="No disk space left; send it again later"),
     Verdict.BUSY: Status(code=OUT_OF_RESOURCES, comment="Busy; send it again later"),
+    Verdict.TOO_LARGE: Status(code=OUT_OF_RESOURCES, comment="Larger than is taken here; see the log of the receiver"),
     Verdict.MALFORMED: Status(code=CANNOT_UNDERSTAND, comment="The data set cannot be read as DICOM"),
     Verdict.MISMATCH: Status(code=MISMATCH, comment="The data set does not match its SOP class or UID"),
 }

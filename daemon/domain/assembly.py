@@ -29,12 +29,16 @@ class Completeness:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFacts:
-    """What the ledger knows of a study; `open_associations` counts those that carried it and still stand."""
+    """What the ledger knows of a study; `open_associations` counts those that carried it and still stand.
+
+    `oversize`: instances of it were refused because it has as many as are taken.
+    """
 
     study_instance_uid: str
     instances: tuple[Instance, ...]
     open_associations: int
     conflicts: int
+    oversize: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     CONFORMANCE = "conformance"
     MODEL = "model"
     TOO_LARGE = "too-large"
+    TOO_MANY_INSTANCES = "too-many-instances"
     TIME_LIMIT = "time-limit"
     TOO_MANY_ATTEMPTS = "too-many-attempts"
     UNKNOWN = "unknown"
@@ -58,6 +59,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.CONFORMANCE: "A result object failed the conformance gate and was held.",
     Reason.MODEL: "The model failed on this input.",
     Reason.TOO_LARGE: "The study needs more memory than a worker may use.",
+    Reason.TOO_MANY_INSTANCES: "The study has more instances than are taken; those that came are not read.",
     Reason.TIME_LIMIT: "The job took longer than it may.",
     Reason.TOO_MANY_ATTEMPTS: "The job failed on every attempt.",
     Reason.UNKNOWN: "An unexpected error ended the job.",

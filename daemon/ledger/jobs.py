@@ -10,9 +10,11 @@ from daemon.domain.assembly import Completeness, Refusal, StudyFacts
 from daemon.domain.job import JobInput, JobState, Lease, job_key, may_move
 from daemon.domain.model_bundle import BundleRef
 from daemon.domain.output import OutputKind
+from daemon.domain.pause import Activity
 from daemon.domain.references import Reference
 from daemon.domain.work import Claimed, Result
 from daemon.ledger.engine import reading, writing
+from daemon.ledger.pauses import paused
 from daemon.ledger.rows import IllegalTransitionError, findings_json, instance_of, note
 from daemon.ledger.tables import AssociationRow, DeliveryRow, InstanceRow, JobRow, OutputRow, StudyRow
 
@@ -45,11 +47,11 @@ class Jobs:
         """Commit the decision on a study: its jobs, or the reason for none.
 
         Returns:
-            False where instances came since `study` was read; nothing is written then.
+            False where instances came, or were one too many, since `study` was read; nothing is written then.
         """
         with writing(self._engine) as session:
             row = session.get_one(StudyRow, study.study_instance_uid)
-            if row.instances != len(study.instances):
+            if (row.instances, row.oversize) != (len(study.instances), study.oversize):
                 return False
             row.dirty = False
             row.refusal = refusal.reason.value if refusal else ""
@@ -60,11 +62,13 @@ class Jobs:
     def claim(self, worker: str, at: datetime, lease_for: timedelta) -> Claimed | None:
         """Take the oldest job that is due, or whose worker's lease ran out.
 
-        A job that supersedes one in progress waits for it: its report must name the other's.
+        A job that supersedes one in progress waits for it: its report must name the other's. While jobs are paused
+        there is none.
         """
         lapsed = (JobRow.state == JobState.IN_PROGRESS) & (JobRow.lease_until < at)
         due = (JobRow.state == JobState.SCHEDULED) & (JobRow.not_before <= at) & ~_elder_in_progress()
-        query = select(JobRow.id).where(or_(due, lapsed)).order_by(JobRow.created_at, JobRow.id).limit(1)
+        ready = select(JobRow.id).where(or_(due, lapsed), ~paused(Activity.JOBS))
+        query = ready.order_by(JobRow.created_at, JobRow.id).limit(1)
         with reading(self._engine) as session:
             if session.scalar(query) is None:
                 return None
@@ -171,6 +175,7 @@ def _study(session: Session, uid: str) -> StudyFacts:
         instances=tuple(instance_of(row.facts) for row in rows),
         open_associations=still or 0,
         conflicts=conflicts or 0,
+        oversize=session.get_one(StudyRow, uid).oversize,
     )
 
 

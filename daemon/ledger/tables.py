@@ -3,7 +3,18 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Engine, ForeignKey, Index, String, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Engine,
+    ForeignKey,
+    Index,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+    false,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -59,7 +70,7 @@ class InstanceRow(Base):
 
 
 class StudyRow(Base):
-    """One study; `dirty` while instances came that no decision has seen."""
+    """One study; `dirty` while there is news that no decision has seen, `oversize` once an instance was too many."""
 
     __tablename__ = "studies"
     uid: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -70,6 +81,7 @@ class StudyRow(Base):
     verdict: Mapped[str] = mapped_column(String(16), default="")
     evidence: Mapped[str] = mapped_column(default="")
     refusal: Mapped[str] = mapped_column(String(40), default="")
+    oversize: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class JobRow(Base):
@@ -149,6 +161,7 @@ class DestinationRow(Base):
     token_file: Mapped[str] = mapped_column(server_default="")
     password_file: Mapped[str] = mapped_column(server_default="")
     ca_file: Mapped[str] = mapped_column(server_default="")
+    tls: Mapped[bool] = mapped_column(server_default=false())
 
 
 class CircuitRow(Base):
@@ -160,6 +173,15 @@ class CircuitRow(Base):
     since: Mapped[datetime]
     next_at: Mapped[datetime]
     reason: Mapped[str]
+
+
+class PauseRow(Base):
+    """What an administrator holds; there is no row where all goes on."""
+
+    __tablename__ = "pauses"
+    activity: Mapped[str] = mapped_column(String(12), primary_key=True)
+    since: Mapped[datetime]
+    by: Mapped[str]
 
 
 class TransitionRow(Base):
@@ -185,6 +207,7 @@ __all__ = [
     "InstanceRow",
     "JobRow",
     "OutputRow",
+    "PauseRow",
     "StudyRow",
     "TransitionRow",
 ]

@@ -1,6 +1,6 @@
 """What the verbs need of the world; adapters fit these structurally."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -168,12 +168,12 @@ class Files(Protocol):
         """Return the files that must be in the spool: digest and size."""
         ...
 
-    def freeable(self, before: datetime) -> list[str]:
-        """Return digests that nobody needs any more."""
+    def release(self, before: datetime) -> list[str]:
+        """Note that what nobody needs any more may be gone; return its digests."""
         ...
 
-    def freed(self, digests: Iterable[str]) -> None:
-        """Note that they may be gone."""
+    def while_free(self, digests: Sequence[str], then: Callable[[Sequence[str]], None]) -> None:
+        """Call `then` on those that nobody was promised anew meanwhile, and while nobody can be."""
         ...
 
 

@@ -111,6 +111,24 @@ def test_one_association_too_many_is_rejected_for_now() -> None:
         third.release()
 
 
+def test_one_peer_does_not_take_all_places() -> None:
+    """The limit of a calling AE title is its own: another gets in, and it again once it has let go."""
+    reception = RememberingReception()
+    with listening(reception, max_per_peer=1) as listener:
+        first = associate(listener)
+        reason = r"association rejected \(transient\): local limit exceeded"
+        with pytest.raises(RetryableError, match=reason), asked(listener):
+            pytest.fail("a second association was accepted")
+        other = associate(listener, calling_ae="OTHER")
+        assert other.is_established
+        other.release()
+        first.release()
+        wait_until(lambda: len(reception.closed) == 2, 5, "both associations to close")
+        third = associate(listener)
+        assert third.is_established
+        third.release()
+
+
 def test_a_private_sop_class_is_not_negotiated(tmp_path: Path) -> None:
     """An instance of a private SOP class is refused at negotiation, and the others of the push arrive."""
     reception = RememberingReception()
