@@ -14,8 +14,10 @@ from pynetdicom.association import Association
 
 from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.domain.assembly import Patience
+from daemon.domain.evidence import Notice
 from daemon.domain.model_bundle import BundleRef, InstalledBundle
 from daemon.ledger.engine import connect
+from daemon.ledger.listings import Listings
 from daemon.ledger.migrate import upgrade
 from daemon.ledger.queries import JobView, Queries, StudyView
 from daemon.services.assemble import Assemble
@@ -75,6 +77,17 @@ def saved(datasets: Sequence[FileDataset], folder: Path) -> list[Path]:
     return paths
 
 
+@dataclass(frozen=True, kw_only=True)
+class Notices:
+    """Instance Availability Notifications into the ledger."""
+
+    house: House
+
+    def on_notice(self, notice: Notice) -> None:
+        """Record it at the time that the test set."""
+        Listings(self.house.engine).notified(notice, self.house.clock.at)
+
+
 @dataclass(kw_only=True)
 class Site:
     """A listener over the ledger, whose clock a test sets, and the verb assemble."""
@@ -117,6 +130,10 @@ class Site:
     def pass_time(self, seconds: float) -> int:
         """Let time go by, then assemble; return how many studies were settled."""
         self.house.clock.at += timedelta(seconds=seconds)
+        return self.assemble()
+
+    def assemble(self) -> int:
+        """Assemble; return how many studies were settled."""
         return Assemble(self.house.jobs, lambda: BUNDLES, self.house.clock, self.patience).step()
 
     @property
@@ -152,6 +169,6 @@ def site(folder: Path) -> Iterator[Site]:
     upgrade(engine)
     house = House(folder, engine)
     settings = ListenerSettings(ae_title="OVERREAD", port=0, allow_any_caller=True)
-    with Listener(settings, house.reception) as listener:
+    with Listener(settings, house.reception, notices=Notices(house=house)) as listener:
         yield Site(house=house, listener=listener)
     engine.dispose()

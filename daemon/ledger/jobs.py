@@ -13,6 +13,7 @@ from daemon.domain.output import OutputKind
 from daemon.domain.references import Reference
 from daemon.domain.work import Claimed, Result
 from daemon.ledger.engine import reading, writing
+from daemon.ledger.listings import listings_of
 from daemon.ledger.rows import IllegalTransitionError, findings_json, instance_of, note
 from daemon.ledger.tables import AssociationRow, DeliveryRow, InstanceRow, JobRow, OutputRow, StudyRow
 
@@ -173,11 +174,14 @@ def _study(session: Session, uid: str) -> StudyFacts:
     conflicts = session.scalar(
         select(func.count()).select_from(InstanceRow).where(InstanceRow.study_uid == uid, InstanceRow.conflict)
     )
+    listings, notified_at = listings_of(session, uid)
     return StudyFacts(
         study_instance_uid=uid,
         instances=tuple(instance_of(row.facts) for row in rows),
         open_associations=still or 0,
         conflicts=conflicts or 0,
+        listings=listings,
+        notified_at=notified_at,
     )
 
 
