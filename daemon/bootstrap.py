@@ -36,6 +36,7 @@ from daemon.domain.audit import (
     stopped,
 )
 from daemon.domain.delivery import Destination, Echo, RetryPolicy, SendResult
+from daemon.domain.evidence import Notice
 from daemon.domain.pause import Activity
 from daemon.domain.references import Reference
 from daemon.errors import FatalError
@@ -48,6 +49,7 @@ from daemon.ledger.engine import connect
 from daemon.ledger.files import Files
 from daemon.ledger.intake import Intake
 from daemon.ledger.jobs import Jobs
+from daemon.ledger.listings import Listings
 from daemon.ledger.pauses import Pauses
 from daemon.ledger.queries import Queries
 from daemon.services.arrivals import Arrivals
@@ -131,6 +133,11 @@ class House:
     def deliveries(self) -> Deliveries:
         """Return the ledger's deliveries."""
         return Deliveries(self.engine, self.retry)
+
+    @cached_property
+    def listings(self) -> Listings:
+        """Return what others say of studies."""
+        return Listings(self.engine)
 
     @cached_property
     def circuits(self) -> Circuits:
@@ -257,7 +264,7 @@ class House:
         arrivals = self.arrivals(intake)
         most = section.max_instance_mb * MEGABYTE
         reception = Reception(self.spool, arrivals, self.clock, self.salt(), most)
-        return Listener(settings, reception, CommitmentReports(self), arrivals)
+        return Listener(settings, reception, CommitmentReports(self), arrivals, AvailabilityNotices(self))
 
     def arrivals(self, intake: Intake) -> Arrivals:
         """Return an intake that accounts for what comes in."""
@@ -338,6 +345,17 @@ class CommitmentReports:
     def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: Mapping[str, str]) -> None:
         """Record a report."""
         self.house.deliveries.committed(transaction_uid, committed, failed, self.house.clock.now())
+
+
+@dataclass(frozen=True)
+class AvailabilityNotices:
+    """Instance Availability Notifications into the ledger."""
+
+    house: House
+
+    def on_notice(self, notice: Notice) -> None:
+        """Record a notification."""
+        self.house.listings.notified(notice, self.house.clock.now())
 
 
 def die() -> None:

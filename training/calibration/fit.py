@@ -128,26 +128,46 @@ def _finish(
     masked: Calibration, parts: _Parts, settings: CalibrationSettings, outline: tuple[Threshold, float]
 ) -> Fitted:
     """Fit the study's numbers, and gather the evidence; `outline` is the conformal threshold and the voxels' error."""
-    answer = _answer(parts, settings, masked.min_lesion_ml)
-    cut = answer.sensitivity.value
-    (limit, failed, auroc), baseline = _quality(parts.everyone, settings.good_dice), _baseline(parts.everyone)
-    novelty = _novelty(parts.everyone, settings)
-    outlined = [c for c in parts.testing if c.outlined_ml > 0]
-    calibration = replace(
+    limit, failed, auroc = _quality(parts.everyone, settings.good_dice)
+    found = _Found(
+        answer=_answer(parts, settings, masked.min_lesion_ml),
+        entropy_limit=limit,
+        failed=failed,
+        failure_auroc=auroc,
+        baseline=_baseline(parts.everyone),
+        novelty=_novelty(parts.everyone, settings),
+        outlined=[c for c in parts.testing if c.outlined_ml > 0],
+    )
+    return Fitted(
+        calibration=_calibration(masked, settings, found),
+        bank=found.novelty.bank if found.novelty else None,
+        evidence=_evidence(parts, settings, found, outline),
+    )
+
+
+def _calibration(masked: Calibration, settings: CalibrationSettings, found: "_Found") -> Calibration:
+    answer, cut = found.answer, found.answer.sensitivity.value
+    return replace(
         masked,
         platt_slope=answer.scale.slope,
         platt_intercept=answer.scale.intercept,
         threshold=cut,
         uncertain_low=max(cut - settings.uncertain_band, 0.0),
         uncertain_high=min(cut + settings.uncertain_band, 1.0),
-        entropy_limit=limit,
-        risk_centre=baseline.centre,
-        risk_cuts=baseline.cuts,
-        baseline_survival=baseline.survival,
-        volume_log_spread=_volume_spread(outlined, settings.volume_coverage),
-        novelty_limit=novelty.limit if novelty else math.inf,
+        entropy_limit=found.entropy_limit,
+        risk_centre=found.baseline.centre,
+        risk_cuts=found.baseline.cuts,
+        baseline_survival=found.baseline.survival,
+        volume_log_spread=_volume_spread(found.outlined, settings.volume_coverage),
+        novelty_limit=found.novelty.limit if found.novelty else math.inf,
     )
-    evidence = Evidence(
+
+
+def _evidence(
+    parts: _Parts, settings: CalibrationSettings, found: "_Found", outline: tuple[Threshold, float]
+) -> Evidence:
+    answer = found.answer
+    return Evidence(
         studies=len(parts.everyone),
         choosing=len(parts.choosing),
         testing=len(parts.testing),
@@ -160,13 +180,12 @@ def _finish(
         sensitivity_ml=answer.from_ml,
         specificity=answer.specificity,
         missed=outline[0],
-        volume_cases=len(outlined),
-        failed=failed,
-        failure_auroc=auroc,
-        novelty_coverage=novelty.coverage if novelty else math.nan,
-        survival_cases=baseline.cases,
+        volume_cases=len(found.outlined),
+        failed=found.failed,
+        failure_auroc=found.failure_auroc,
+        novelty_coverage=found.novelty.coverage if found.novelty else math.nan,
+        survival_cases=found.baseline.cases,
     )
-    return Fitted(calibration=calibration, bank=novelty.bank if novelty else None, evidence=evidence)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +198,19 @@ class _Answer:
     from_ml: float
     sensitivity: Threshold
     specificity: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Found:
+    """What the cases say; `outlined` are the testing ones that have an outline."""
+
+    answer: _Answer
+    entropy_limit: float
+    failed: int
+    failure_auroc: float
+    baseline: Baseline
+    novelty: Novelty | None
+    outlined: list[Case]
 
 
 def _answer(parts: _Parts, settings: CalibrationSettings, min_lesion_ml: float) -> _Answer:
