@@ -150,9 +150,10 @@ class House:
         """Return the installed models.
 
         Raises:
-            FatalError: there is none, or one is damaged.
+            FatalError: there is none, or one is damaged or not signed as it must be.
         """
-        return reader(self.settings.models(), self.settings.inference.threads, self.settings.inference.passes)
+        section = self.settings.inference
+        return reader(self.settings.models(), section.threads, section.passes, section.trusted_keys)
 
     @cached_property
     def trail(self) -> Trail:
@@ -328,13 +329,13 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def reader(models: Path, threads: int, passes: int | None) -> BundleReader:
-    """Return the bundles below `models`, verified.
+def reader(models: Path, threads: int, passes: int | None, key_files: Sequence[Path] = ()) -> BundleReader:
+    """Return the bundles below `models`, verified; where there are `key_files`, signed by one of those keys.
 
     Raises:
-        FatalError: there is none, or one is damaged.
+        FatalError: there is none, or one is damaged or not signed as it must be.
     """
-    bundles = installed(models)
+    bundles = installed(models, key_files)
     if not bundles:
         raise FatalError(f"no model bundle in {models}; set inference.models or install one")
     return BundleReader(bundles, threads=threads, passes=passes)

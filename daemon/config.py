@@ -80,6 +80,9 @@ class InferenceSection(_Section):
     """How studies are read."""
 
     models: Path | None = Field(None, description="Folder of model bundles; left out, the ones that came along.")
+    trusted_keys: tuple[Path, ...] = Field(
+        (), description="Ed25519 public keys, PEM files; once there is one, a bundle must be signed by one of them."
+    )
     passes: int | None = Field(None, ge=2, description="MC-dropout passes; left out, as many as the bundle says.")
     workers: int = Field(1, ge=0, description="Worker processes.")
     threads: int = Field(2, ge=1, description="CPU threads of each worker.")
@@ -308,7 +311,9 @@ def load(given: Path | None = None) -> Settings:
 def _absolute(settings: Settings, base: Path) -> Settings:
     data = settings.data.model_copy(update={"folder": (base / settings.data.folder).resolve()})
     models = settings.inference.models
-    inference = settings.inference.model_copy(update={"models": models and (base / models).resolve()})
+    keys = tuple((base / key).resolve() for key in settings.inference.trusted_keys)
+    folders = {"models": models and (base / models).resolve(), "trusted_keys": keys}
+    inference = settings.inference.model_copy(update=folders)
     files = {key: getattr(settings.tls, key) for key in ("certificate", "key", "authorities")}
     changes = {
         "data": data,

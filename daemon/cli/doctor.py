@@ -117,14 +117,14 @@ def _models(house: "House") -> str:
     from daemon.inference.session import Model, verify
 
     names = []
-    for bundle in installed(house.settings.models()):
+    for bundle in installed(house.settings.models(), house.settings.inference.trusted_keys):
         wrong = verify(Model(bundle))
         if wrong:
             raise OverreadError(
                 f"{bundle.ref.name}: this machine does not reproduce its golden outputs ({', '.join(wrong)}); "
                 "install the onnxruntime version that the bundle names"
             )
-        names.append(f"{bundle.ref.name} {bundle.ref.version}")
+        names.append(f"{bundle.ref.name} {bundle.ref.version} ({bundle.signature})")
     if not names:
         raise OverreadError(f"none in {house.settings.models()}: set inference.models or install a bundle")
     return ", ".join(names)
