@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from daemon.domain.admission import AllowedCaller, checked_ae_title
 from daemon.domain.delivery import Destination
+from daemon.domain.repository import Repository
 from daemon.domain.trust import ClientTls, Credentials, Proof, ServerTls
 from daemon.errors import FatalError
 
@@ -33,6 +34,10 @@ def _checked_caller(text: str) -> str:
 def _checked_proof(text: str) -> str:
     checked_ae_title(Proof.parse(text).ae_title)
     return text
+
+
+def _checked_repository(text: str) -> str:
+    return str(Repository.parse(text)) if text else text
 
 
 CallerEntry = Annotated[str, AfterValidator(_checked_caller)]
@@ -107,6 +112,19 @@ class DeliverySection(_Section):
     unconfirmed_days: float = Field(
         7, gt=0, description="After this long without the destination's word a stored result is UNCONFIRMED."
     )
+
+
+class AuditSection(_Section):
+    """Where audit messages go besides the local log, which is always on."""
+
+    repository: Annotated[str, AfterValidator(_checked_repository)] = Field(
+        "", description="Audit Record Repository, by syslog: tls://HOST:PORT, or udp://HOST:PORT; empty is none."
+    )
+
+    @property
+    def place(self) -> Repository | None:
+        """Return `repository`, read."""
+        return Repository.parse(self.repository) if self.repository else None
 
 
 class TlsSection(_Section):
@@ -209,6 +227,7 @@ class Settings(BaseSettings):
     inference: InferenceSection = InferenceSection()
     results: ResultsSection = ResultsSection()
     delivery: DeliverySection = DeliverySection()
+    audit: AuditSection = AuditSection()
     destination: tuple[DestinationSection, ...] = ()
 
     @classmethod
@@ -239,6 +258,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "a destination with tls = true needs tls.authorities, the file that its certificate's is in"
             )
+        if self.tls.authorities is None and self.audit.place and self.audit.place.secure:
+            raise ValueError("audit.repository by tls needs tls.authorities, the file that its certificate's is in")
         return self
 
     def destinations(self) -> list[Destination]:

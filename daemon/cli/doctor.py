@@ -23,7 +23,7 @@ class Finding:
 
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check configuration, ledger, disk, callers, certificates, models, destinations; exit 1 if one is not well."""
+    """Check configuration, ledger, disk, callers, TLS, models, audit, destinations; exit 1 if one is not well."""
     from daemon.bootstrap import House
     from daemon.config import load
 
@@ -45,6 +45,7 @@ def _examine(house: "House") -> Iterator[Finding]:
         "callers": _callers,
         "tls": _tls,
         "models": _models,
+        "audit": _audit,
     }
     for name, check in checks.items():
         yield _guarded(name, lambda check=check: check(house))  # type: ignore[misc]
@@ -110,6 +111,19 @@ def _tls(house: "House") -> str:
         raise OverreadError("; ".join(found))
     called = ", ".join(name for name, d in house.destinations().items() if d.tls) or "no destination"
     return f"listener: {'TLS' if tls.listener else 'plain text'}; called by TLS: {called}"
+
+
+def _audit(house: "House") -> str:
+    from daemon.audit.forward import progress
+
+    link = house.repository()
+    if link is None:
+        return "in the local log alone"
+    answer = link.probe()
+    found = progress(house.trail.chain)
+    if found.waiting and found.failures:
+        raise OverreadError(f"{answer}, but {found.waiting} messages wait since {found.since}: {found.reason}")
+    return f"{answer}; {found.waiting} messages wait"
 
 
 def _models(house: "House") -> str:
