@@ -16,6 +16,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from daemon import __version__
+from daemon.audit.forward import Forwarder
+from daemon.audit.links import Link, TlsLink, UdpLink
 from daemon.audit.marks import Marks
 from daemon.audit.trail import Trail
 from daemon.clock import SystemClock
@@ -23,6 +25,7 @@ from daemon.config import Settings
 from daemon.dicomweb.courier import WebCourier
 from daemon.dimse.courier import Courier
 from daemon.dimse.listener import Listener, ListenerSettings
+from daemon.dimse.tls import client_context, explain
 from daemon.domain.admission import with_destinations
 from daemon.domain.assembly import Patience
 from daemon.domain.audit import (
@@ -164,14 +167,29 @@ class House:
         """Return the installed models.
 
         Raises:
-            FatalError: there is none, or one is damaged.
+            FatalError: there is none, or one is damaged or not signed as it must be.
         """
-        return reader(self.settings.models(), self.settings.inference.threads, self.settings.inference.passes)
+        section = self.settings.inference
+        return reader(self.settings.models(), section.threads, section.passes, section.trusted_keys)
 
     @cached_property
     def trail(self) -> Trail:
         """Return the audit trail."""
         return Trail(self.settings.data.folder, f"{self.settings.listener.ae_title}@{socket.gethostname()}")
+
+    def repository(self) -> Link | None:
+        """Return the way to the Audit Record Repository, where there is one."""
+        place = self.settings.audit.place
+        if place is None:
+            return None
+        if not place.secure:
+            return UdpLink(repository=place)
+        return TlsLink(repository=place, context=lambda: client_context(self.settings.tls.credentials), explain=explain)
+
+    def forwarder(self) -> Forwarder | None:
+        """Return what sends the audit trail there."""
+        link = self.repository()
+        return Forwarder(self.trail.chain, link, self.clock, socket.gethostname()) if link else None
 
     def reporter(self, command: str) -> Reporter:
         """Return this process, as `overread command`, and the machine's user who runs it."""
@@ -363,13 +381,13 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def reader(models: Path, threads: int, passes: int | None) -> BundleReader:
-    """Return the bundles below `models`, verified.
+def reader(models: Path, threads: int, passes: int | None, key_files: Sequence[Path] = ()) -> BundleReader:
+    """Return the bundles below `models`, verified; where there are `key_files`, signed by one of those keys.
 
     Raises:
-        FatalError: there is none, or one is damaged.
+        FatalError: there is none, or one is damaged or not signed as it must be.
     """
-    bundles = installed(models)
+    bundles = installed(models, key_files)
     if not bundles:
         raise FatalError(f"no model bundle in {models}; set inference.models or install one")
     return BundleReader(bundles, threads=threads, passes=passes)

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from daemon.domain.admission import AllowedCaller, UserList, checked_ae_title
 from daemon.domain.delivery import Destination
 from daemon.domain.identity import User
+from daemon.domain.repository import Repository
 from daemon.domain.trust import ClientTls, Credentials, Proof, ServerTls
 from daemon.errors import FatalError
 
@@ -39,6 +40,10 @@ def _checked_proof(text: str) -> str:
 def _checked_user(text: str) -> str:
     User.parse(text)
     return text
+
+
+def _checked_repository(text: str) -> str:
+    return str(Repository.parse(text)) if text else text
 
 
 UserEntry = Annotated[str, AfterValidator(_checked_user)]
@@ -104,6 +109,9 @@ class InferenceSection(_Section):
     """How studies are read."""
 
     models: Path | None = Field(None, description="Folder of model bundles; left out, the ones that came along.")
+    trusted_keys: tuple[Path, ...] = Field(
+        (), description="Ed25519 public keys, PEM files; once there is one, a bundle must be signed by one of them."
+    )
     passes: int | None = Field(None, ge=2, description="MC-dropout passes; left out, as many as the bundle says.")
     workers: int = Field(1, ge=0, description="Worker processes.")
     threads: int = Field(2, ge=1, description="CPU threads of each worker.")
@@ -128,6 +136,19 @@ class DeliverySection(_Section):
     unconfirmed_days: float = Field(
         7, gt=0, description="After this long without the destination's word a stored result is UNCONFIRMED."
     )
+
+
+class AuditSection(_Section):
+    """Where audit messages go besides the local log, which is always on."""
+
+    repository: Annotated[str, AfterValidator(_checked_repository)] = Field(
+        "", description="Audit Record Repository, by syslog: tls://HOST:PORT, or udp://HOST:PORT; empty is none."
+    )
+
+    @property
+    def place(self) -> Repository | None:
+        """Return `repository`, read."""
+        return Repository.parse(self.repository) if self.repository else None
 
 
 class TlsSection(_Section):
@@ -230,6 +251,7 @@ class Settings(BaseSettings):
     inference: InferenceSection = InferenceSection()
     results: ResultsSection = ResultsSection()
     delivery: DeliverySection = DeliverySection()
+    audit: AuditSection = AuditSection()
     destination: tuple[DestinationSection, ...] = ()
 
     @classmethod
@@ -260,6 +282,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "a destination with tls = true needs tls.authorities, the file that its certificate's is in"
             )
+        if self.tls.authorities is None and self.audit.place and self.audit.place.secure:
+            raise ValueError("audit.repository by tls needs tls.authorities, the file that its certificate's is in")
         return self
 
     def destinations(self) -> list[Destination]:
@@ -332,7 +356,9 @@ def load(given: Path | None = None) -> Settings:
 def _absolute(settings: Settings, base: Path) -> Settings:
     data = settings.data.model_copy(update={"folder": (base / settings.data.folder).resolve()})
     models = settings.inference.models
-    inference = settings.inference.model_copy(update={"models": models and (base / models).resolve()})
+    keys = tuple((base / key).resolve() for key in settings.inference.trusted_keys)
+    folders = {"models": models and (base / models).resolve(), "trusted_keys": keys}
+    inference = settings.inference.model_copy(update=folders)
     files = {key: getattr(settings.tls, key) for key in ("certificate", "key", "authorities")}
     changes = {
         "data": data,

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,7 @@ LOGGER = logging.getLogger(__name__)
 SUPERVISED = "OVERREAD_SUPERVISED"
 POLL_SECONDS = 0.5
 RETIRE_SECONDS = 60.0
+FORWARD_SECONDS = 1.0
 FAULT_SECONDS = 5.0
 DRAIN_SECONDS = 120.0
 # A part that died is started again after this long.
@@ -64,6 +65,23 @@ def loop(name: str, step: Callable[[], object], stop: threading.Event, wait: flo
             continue
         if not busy:
             stop.wait(wait)
+
+
+@contextmanager
+def beside(name: str, step: Callable[[], object] | None, stop: threading.Event, wait: float) -> Iterator[None]:
+    """Loop in a thread of its own while the block runs; the block's end awaits the loop's."""
+    if step is None:
+        yield
+        return
+    thread = threading.Thread(target=loop, args=(name, step, stop, wait), name=name)
+    thread.start()
+    try:
+        yield
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        thread.join()
 
 
 class Sends(Protocol):

@@ -135,8 +135,8 @@ def work(config: ConfigOption = None) -> None:
 
 
 def deliver(config: ConfigOption = None) -> None:
-    """Run delivery alone: send, confirm, retire."""
-    from daemon.runtime import RETIRE_SECONDS, Posting, loop
+    """Run delivery alone: send, confirm, retire; and send the audit trail to its repository."""
+    from daemon.runtime import FORWARD_SECONDS, RETIRE_SECONDS, Posting, beside, loop
 
     with _running(config, "deliver") as (house, stop):
         house.circuits.hasten(house.clock.now())
@@ -151,8 +151,10 @@ def deliver(config: ConfigOption = None) -> None:
             confirm.bury()
             return retire.step()
 
-        loop("retire", tend, stop, RETIRE_SECONDS / 12)
-        posting.join()
+        forwarder = house.forwarder()
+        with beside("audit forwarding", forwarder.step if forwarder else None, stop, FORWARD_SECONDS):
+            loop("retire", tend, stop, RETIRE_SECONDS / 12)
+            posting.join()
 
 
 @contextmanager
