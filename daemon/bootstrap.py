@@ -16,6 +16,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from daemon import __version__
+from daemon.audit.forward import Forwarder
+from daemon.audit.links import Link, TlsLink, UdpLink
 from daemon.audit.marks import Marks
 from daemon.audit.trail import Trail
 from daemon.clock import SystemClock
@@ -23,6 +25,7 @@ from daemon.config import Settings
 from daemon.dicomweb.courier import WebCourier
 from daemon.dimse.courier import Courier
 from daemon.dimse.listener import Listener, ListenerSettings
+from daemon.dimse.tls import client_context, explain
 from daemon.domain.assembly import Patience
 from daemon.domain.audit import (
     SECURITY_CONFIGURATION,
@@ -35,6 +38,7 @@ from daemon.domain.audit import (
     stopped,
 )
 from daemon.domain.delivery import Destination, Echo, RetryPolicy, SendResult
+from daemon.domain.evidence import Notice
 from daemon.domain.pause import Activity
 from daemon.domain.references import Reference
 from daemon.errors import FatalError
@@ -47,6 +51,7 @@ from daemon.ledger.engine import connect
 from daemon.ledger.files import Files
 from daemon.ledger.intake import Intake
 from daemon.ledger.jobs import Jobs
+from daemon.ledger.listings import Listings
 from daemon.ledger.pauses import Pauses
 from daemon.ledger.queries import Queries
 from daemon.services.arrivals import Arrivals
@@ -132,6 +137,11 @@ class House:
         return Deliveries(self.engine, self.retry)
 
     @cached_property
+    def listings(self) -> Listings:
+        """Return what others say of studies."""
+        return Listings(self.engine)
+
+    @cached_property
     def circuits(self) -> Circuits:
         """Return the ledger's destinations that were not reached."""
         return Circuits(self.engine)
@@ -156,19 +166,29 @@ class House:
         """Return the installed models.
 
         Raises:
-            FatalError: there is none, or one is damaged.
+            FatalError: there is none, or one is damaged or not signed as it must be.
         """
-        return reader(self.settings.models(), self.settings.inference.threads, self.settings.inference.passes)
-
-    @property
-    def listening(self) -> Path:
-        """Return the file in which a listener that runs says where it listens."""
-        return self.settings.data.folder / "listening"
+        section = self.settings.inference
+        return reader(self.settings.models(), section.threads, section.passes, section.trusted_keys)
 
     @cached_property
     def trail(self) -> Trail:
         """Return the audit trail."""
         return Trail(self.settings.data.folder, f"{self.settings.listener.ae_title}@{socket.gethostname()}")
+
+    def repository(self) -> Link | None:
+        """Return the way to the Audit Record Repository, where there is one."""
+        place = self.settings.audit.place
+        if place is None:
+            return None
+        if not place.secure:
+            return UdpLink(repository=place)
+        return TlsLink(repository=place, context=lambda: client_context(self.settings.tls.credentials), explain=explain)
+
+    def forwarder(self) -> Forwarder | None:
+        """Return what sends the audit trail there."""
+        link = self.repository()
+        return Forwarder(self.trail.chain, link, self.clock, socket.gethostname()) if link else None
 
     def reporter(self, command: str) -> Reporter:
         """Return this process, as `overread command`, and the machine's user who runs it."""
@@ -196,13 +216,6 @@ class House:
             self.trail.record([stopped(reporter, self.clock.now(), f"ended by {type(error).__name__}")])
             raise
         self.trail.record([stopped(reporter, self.clock.now())])
-
-    def abandon(self, command: str, process: Process) -> None:
-        """Give the job in hand back and end this process at once: it was told to stop and is not done in time."""
-        if process.give_back():
-            text = "stopped before its job was done; the job was given back"
-            self.trail.record([stopped(self.reporter(command), self.clock.now(), text)])
-            die()
 
     def note_settings(self, command: str) -> None:
         """Raise an alert in the audit trail where the settings are not those of the last start."""
@@ -268,7 +281,7 @@ class House:
         arrivals = self.arrivals(intake)
         most = section.max_instance_mb * MEGABYTE
         reception = Reception(self.spool, arrivals, self.clock, self.salt(), most)
-        return Listener(settings, reception, CommitmentReports(self), arrivals)
+        return Listener(settings, reception, CommitmentReports(self), arrivals, AvailabilityNotices(self))
 
     def arrivals(self, intake: Intake) -> Arrivals:
         """Return an intake that accounts for what comes in."""
@@ -351,18 +364,29 @@ class CommitmentReports:
         self.house.deliveries.committed(transaction_uid, committed, failed, self.house.clock.now())
 
 
+@dataclass(frozen=True)
+class AvailabilityNotices:
+    """Instance Availability Notifications into the ledger."""
+
+    house: House
+
+    def on_notice(self, notice: Notice) -> None:
+        """Record a notification."""
+        self.house.listings.notified(notice, self.house.clock.now())
+
+
 def die() -> None:
     """End this process at once; the supervisor starts another."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def reader(models: Path, threads: int, passes: int | None) -> BundleReader:
-    """Return the bundles below `models`, verified.
+def reader(models: Path, threads: int, passes: int | None, key_files: Sequence[Path] = ()) -> BundleReader:
+    """Return the bundles below `models`, verified; where there are `key_files`, signed by one of those keys.
 
     Raises:
-        FatalError: there is none, or one is damaged.
+        FatalError: there is none, or one is damaged or not signed as it must be.
     """
-    bundles = installed(models)
+    bundles = installed(models, key_files)
     if not bundles:
         raise FatalError(f"no model bundle in {models}; set inference.models or install one")
     return BundleReader(bundles, threads=threads, passes=passes)

@@ -1,6 +1,6 @@
 """One `overread.toml`, read once into a frozen tree; `OVERREAD_SECTION__KEY` in the environment overrides.
 
-The descriptions below are the comments that `overread init` writes.
+The descriptions below are the comments that `overread init` writes (`daemon.cli.template`).
 """
 
 import os
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from daemon.domain.admission import AllowedCaller, UserList, checked_ae_title
 from daemon.domain.delivery import Destination
 from daemon.domain.identity import User
+from daemon.domain.repository import Repository
 from daemon.domain.trust import ClientTls, Credentials, Proof, ServerTls
 from daemon.errors import FatalError
 
@@ -37,16 +38,22 @@ def _read_by(read: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(checked)
 
 
+def _checked_repository(text: str) -> str:
+    return str(Repository.parse(text)) if text else text
+
+
 CallerEntry = Annotated[str, _read_by(AllowedCaller.parse)]
 UserEntry = Annotated[str, _read_by(User.parse)]
 ProofEntry = Annotated[str, _read_by(lambda text: checked_ae_title(Proof.parse(text).ae_title))]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of the file."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ListenerSection(_Section):
+class ListenerSection(Section):
     """Where modalities and PACS push studies to."""
 
     ae_title: AETitle = Field("OVERREAD", description="Our AE title, as others call us.")
@@ -87,7 +94,7 @@ class ListenerSection(_Section):
         return UserList(users=tuple(map(User.parse, self.users)), exempt=frozenset(self.callers_without_user))
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """Where received studies, results and the ledger are kept."""
 
     folder: Path = Field(Path("data"), description="Data folder, relative to this file.")
@@ -96,16 +103,19 @@ class DataSection(_Section):
     keep_days: float = Field(7, ge=0, description="Free confirmed studies after this many days.")
 
 
-class AssemblySection(_Section):
+class AssemblySection(Section):
     """When a study counts as having arrived."""
 
     quiet_seconds: float = Field(30, gt=0, description="Quiet time after the last instance, unless all are counted.")
 
 
-class InferenceSection(_Section):
+class InferenceSection(Section):
     """How studies are read."""
 
     models: Path | None = Field(None, description="Folder of model bundles; left out, the ones that came along.")
+    trusted_keys: tuple[Path, ...] = Field(
+        (), description="Ed25519 public keys, PEM files; once there is one, a bundle must be signed by one of them."
+    )
     passes: int | None = Field(None, ge=2, description="MC-dropout passes; left out, as many as the bundle says.")
     workers: int = Field(1, ge=0, description="Worker processes.")
     threads: int = Field(2, ge=1, description="CPU threads of each worker.")
@@ -115,13 +125,13 @@ class InferenceSection(_Section):
     memory_mb: int = Field(0, ge=0, description="Memory of each worker; a job that needs more has failed. 0: no limit.")
 
 
-class ResultsSection(_Section):
+class ResultsSection(Section):
     """What results say of themselves."""
 
     research_use: bool = Field(default=True, description="Mark every object as research use, preliminary.")
 
 
-class DeliverySection(_Section):
+class DeliverySection(Section):
     """How results go out."""
 
     first_retry_seconds: float = Field(5, gt=0, description="Wait after the first failed attempt; doubles each time.")
@@ -133,7 +143,20 @@ class DeliverySection(_Section):
     )
 
 
-class TlsSection(_Section):
+class AuditSection(Section):
+    """Where audit messages go besides the local log, which is always on."""
+
+    repository: Annotated[str, AfterValidator(_checked_repository)] = Field(
+        "", description="Audit Record Repository, by syslog: tls://HOST:PORT, or udp://HOST:PORT; empty is none."
+    )
+
+    @property
+    def place(self) -> Repository | None:
+        """Return `repository`, read."""
+        return Repository.parse(self.repository) if self.repository else None
+
+
+class TlsSection(Section):
     """How connections are secured: TLS 1.2 or 1.3, PEM files. Renewed files count from the next association on."""
 
     listener: bool = Field(default=False, description="The listener speaks TLS only.")
@@ -182,7 +205,7 @@ class TlsSection(_Section):
         return ClientTls(credentials=self.credentials, proofs=own)
 
 
-class DestinationSection(_Section):
+class DestinationSection(Section):
     """Where results go: a DICOM node by ae_title, host and port, or a DICOMweb service by url."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="What you call it.")
@@ -233,6 +256,7 @@ class Settings(BaseSettings):
     inference: InferenceSection = InferenceSection()
     results: ResultsSection = ResultsSection()
     delivery: DeliverySection = DeliverySection()
+    audit: AuditSection = AuditSection()
     destination: tuple[DestinationSection, ...] = ()
 
     @classmethod
@@ -263,6 +287,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "a destination with tls = true needs tls.authorities, the file that its certificate's is in"
             )
+        if self.tls.authorities is None and self.audit.place and self.audit.place.secure:
+            raise ValueError("audit.repository by tls needs tls.authorities, the file that its certificate's is in")
         return self
 
     def destinations(self) -> list[Destination]:
@@ -335,7 +361,9 @@ def load(given: Path | None = None) -> Settings:
 def _absolute(settings: Settings, base: Path) -> Settings:
     data = settings.data.model_copy(update={"folder": (base / settings.data.folder).resolve()})
     models = settings.inference.models
-    inference = settings.inference.model_copy(update={"models": models and (base / models).resolve()})
+    keys = tuple((base / key).resolve() for key in settings.inference.trusted_keys)
+    folders = {"models": models and (base / models).resolve(), "trusted_keys": keys}
+    inference = settings.inference.model_copy(update=folders)
     files = {key: getattr(settings.tls, key) for key in ("certificate", "key", "authorities")}
     changes = {
         "data": data,
@@ -350,37 +378,3 @@ def resolved(section: DestinationSection, base: Path) -> DestinationSection:
     """Return a destination whose files are absolute; relative ones lie in `base`."""
     files = {name: value for name, value in section.model_dump().items() if isinstance(value, Path)}
     return section.model_copy(update={name: (base / value).resolve() for name, value in files.items()})
-
-
-def template(listener: dict[str, Any], destinations: list[DestinationSection]) -> str:
-    """Return a commented configuration with every key; `listener` replaces defaults."""
-    lines = ["# Overread's configuration. The environment overrides it, for example OVERREAD_LISTENER__PORT=104."]
-    for name, field in Settings.model_fields.items():
-        section = field.annotation
-        if not (isinstance(section, type) and issubclass(section, _Section)):
-            continue
-        lines += ["", f"# {section.__doc__}", f"[{name}]"]
-        for key, option in section.model_fields.items():
-            value = listener.get(key, option.default) if name == "listener" else option.default
-            lines += [f"# {option.description}", _assignment(key, value)]
-    for destination in destinations:
-        lines += ["", f"# {DestinationSection.__doc__}", "[[destination]]"]
-        lines += [_assignment(key, value) for key, value in destination.model_dump().items()]
-    return "\n".join(lines) + "\n"
-
-
-def _assignment(key: str, value: object) -> str:
-    if value is None:
-        return f"# {key} ="
-    if isinstance(value, bool):
-        return f"{key} = {str(value).lower()}"
-    if isinstance(value, int | float):
-        return f"{key} = {value}"
-    if isinstance(value, tuple | list):
-        return f"{key} = [{', '.join(_quoted(v) for v in value)}]"
-    return f"{key} = {_quoted(value)}"
-
-
-def _quoted(value: object) -> str:
-    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

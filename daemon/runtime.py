@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Protocol
 
 LOGGER = logging.getLogger(__name__)
+# In the data folder: where the listener that runs listens.
+LISTENING = "listening"
 SUPERVISED = "OVERREAD_SUPERVISED"
 POLL_SECONDS = 0.5
 RETIRE_SECONDS = 60.0
+FORWARD_SECONDS = 1.0
 FAULT_SECONDS = 5.0
 # The supervisor waits so much longer than what its parts allow themselves.
 DRAIN_SECONDS = 20.0
@@ -105,6 +108,23 @@ def mark(path: Path) -> str:
         except BlockingIOError:
             return file.read()
     return ""
+
+
+@contextmanager
+def beside(name: str, step: Callable[[], object] | None, stop: threading.Event, wait: float) -> Iterator[None]:
+    """Loop in a thread of its own while the block runs; the block's end awaits the loop's."""
+    if step is None:
+        yield
+        return
+    thread = threading.Thread(target=loop, args=(name, step, stop, wait), name=name)
+    thread.start()
+    try:
+        yield
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        thread.join()
 
 
 class Sends(Protocol):

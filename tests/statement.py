@@ -20,6 +20,12 @@ OUTCOMES = {
     SendOutcome.REFUSED: "refused for good: the delivery is dead and says why",
     SendOutcome.RETRY: "sent again later",
 }
+NOTICES = {
+    "recorded": statuses.SUCCESS,
+    "Study Instance UID is absent": statuses.MISSING_ATTRIBUTE,
+    "it cannot be read, or something in it is no UID": statuses.INVALID_ATTRIBUTE_VALUE,
+    "it cannot be recorded now": statuses.PROCESSING_FAILURE,
+}
 REJECTIONS = {
     "calling AE title not allowed": listener.CALLING_AE_NOT_RECOGNISED,
     "called AE title is not ours": listener.CALLED_AE_NOT_RECOGNISED,
@@ -50,6 +56,7 @@ def tables() -> dict[str, str]:
             ("verdict", "status", "Error Comment"),
             [(v.value, f"0x{s.code:04X}", s.comment or "-") for v, s in statuses.ANSWERS.items()],
         ),
+        "notices": _table(("outcome", "status"), [(why, f"0x{code:04X}") for why, code in NOTICES.items()]),
         "judgements": _table(("status", "what we do"), _judgements()),
         "private codes": _table(("code", "meaning"), [(c.value, c.meaning) for c in _private()]),
     }
@@ -71,6 +78,7 @@ def filled(document: str) -> str:
 def _services() -> Iterable[tuple[str, str]]:
     return (
         (contexts.VERIFICATION, "SCP and SCU"),
+        (contexts.INSTANCE_AVAILABILITY, "SCP"),
         (contexts.STORAGE_COMMITMENT, "SCU; reports are heard on associations of either side"),
         (contexts.STUDY_ROOT_FIND, "SCU, IMAGE level, unique keys only"),
     )

@@ -16,6 +16,7 @@ from daemon.domain.model_bundle import BundleRef, Manifest
 from daemon.inference.bundle import GOLDEN, MANIFEST, SUMS, Bundle
 from daemon.inference.mc_dropout import draw
 from daemon.inference.session import Model, replay
+from daemon.inference.signature import SIGNATURE
 from tests.manifests import BRAIN, PETCT
 from training.export import OPSET
 
@@ -44,7 +45,7 @@ def make_tiny_bundle(path: Path, manifest: Manifest = BRAIN) -> Path:
 
 def sign(path: Path) -> None:
     """Write SHA256SUMS over what is in the folder."""
-    files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != SUMS)
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.name not in {SUMS, SIGNATURE})
     lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(path).as_posix()}\n" for p in files]
     (path / SUMS).write_text("".join(lines), encoding="utf-8")
 

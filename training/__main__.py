@@ -7,6 +7,7 @@ import typer
 from training.commands import bundle, calibrate, compare, evaluate, explain, federate, harvest, learning, query, whole
 from training.commands.prepare import prepare
 from training.commands.shrink import benchmark, shrink
+from training.commands.sign import sign
 from training.commands.stats import stats
 from training.commands.synth import synth
 
@@ -27,6 +28,7 @@ PANELS: Mapping[str, Mapping[str, Callable[..., None]]] = {
         "predict": bundle.predict_command,
         "calibrate": calibrate.calibrate,
         "seal": bundle.seal_command,
+        "sign": sign,
     },
     "Judging": {
         "evaluate": evaluate.command,

@@ -80,6 +80,21 @@ class Chain:
             finally:
                 os.close(log)
 
+    def newest(self) -> Head:
+        """Return the newest line that is known to be durable."""
+        with self._locked() as head_file:
+            return _read_head(head_file) or Head()
+
+    def holds(self, begin: int, end: int, digest: str) -> bool:
+        """Tell whether bytes `begin` to `end` of the log are the line of this digest."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(begin)
+                raw = file.read(end - begin)
+        except OSError:
+            return False
+        return len(raw) == end - begin and _digest(raw) == digest
+
     def lines(self, offset: int = 0) -> Iterator[Line]:
         """Yield the whole lines from byte `offset` on; a cut one at the end is left out."""
         if not self.path.exists():

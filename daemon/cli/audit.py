@@ -77,6 +77,27 @@ def verify(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(EXIT_ERROR)
 
 
+@app.command()
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show how far the Audit Record Repository is behind the log, and why."""
+    from dataclasses import asdict
+
+    from daemon.audit.forward import progress
+
+    here = _house(config)
+    repository, found = here.settings.audit.repository, progress(here.trail.chain)
+    if as_json:
+        emit({"repository": repository, **asdict(found)})
+    elif not repository:
+        typer.echo(f"{found.lines} messages in the log; audit.repository names nobody to send them to")
+    else:
+        typer.echo(f"{repository} has {found.sent} of {found.lines} messages, {found.waiting} wait")
+        if found.waiting:
+            typer.echo(f"the oldest of them is of {found.oldest}")
+        if found.failures:
+            typer.echo(f"{found.failures} failures since {found.since}: {found.reason}")
+
+
 def note_action(here: "House", command: str, resource: str) -> None:
     """Record that a person used a command that changes what the daemon does; `resource` is such as `jobs/7`."""
     from daemon.domain import audit

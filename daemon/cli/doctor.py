@@ -52,6 +52,7 @@ def _examine(house: "House") -> Iterator[Finding]:
         "callers": _callers,
         "tls": _tls,
         "models": _models,
+        "audit": _audit,
     }
     for name, check in checks.items():
         yield _guarded(name, lambda check=check: check(house))  # type: ignore[misc]
@@ -110,10 +111,10 @@ def _cpu(house: "House") -> str:
 
 def _port(house: "House") -> str:
     from daemon.dimse.listener import bound
-    from daemon.runtime import mark
+    from daemon.runtime import LISTENING, mark
 
     listener = house.settings.listener
-    running = mark(house.listening)
+    running = mark(house.settings.data.folder / LISTENING)
     if running == listener.address:
         return f"our listener holds {listener.address}"
     try:
@@ -155,19 +156,32 @@ def _tls(house: "House") -> str:
     return f"listener: {'TLS' if tls.listener else 'plain text'}; called by TLS: {called}"
 
 
+def _audit(house: "House") -> str:
+    from daemon.audit.forward import progress
+
+    link = house.repository()
+    if link is None:
+        return "in the local log alone"
+    answer = link.probe()
+    found = progress(house.trail.chain)
+    if found.waiting and found.failures:
+        raise OverreadError(f"{answer}, but {found.waiting} messages wait since {found.since}: {found.reason}")
+    return f"{answer}; {found.waiting} messages wait"
+
+
 def _models(house: "House") -> str:
     from daemon.inference.bundle import installed
     from daemon.inference.session import Model, verify
 
     names = []
-    for bundle in installed(house.settings.models()):
+    for bundle in installed(house.settings.models(), house.settings.inference.trusted_keys):
         wrong = verify(Model(bundle))
         if wrong:
             raise OverreadError(
                 f"{bundle.ref.name}: this machine does not reproduce its golden outputs ({', '.join(wrong)}); "
                 "install the onnxruntime version that the bundle names"
             )
-        names.append(f"{bundle.ref.name} {bundle.ref.version}")
+        names.append(f"{bundle.ref.name} {bundle.ref.version} ({bundle.signature})")
     if not names:
         raise OverreadError(f"none in {house.settings.models()}: set inference.models or install a bundle")
     return ", ".join(names)

@@ -21,6 +21,7 @@ class _Row:
     version: str
     title: str
     digest: str
+    signature: str
     size_mb: float
 
 
@@ -29,23 +30,25 @@ class _Verified:
     name: str
     version: str
     ok: bool
+    signature: str
     detail: str
 
 
 @app.command("list")
 def list_models(config: ConfigOption = None, models: ModelsOption = None, as_json: JsonOption = False) -> None:
-    """List installed bundles; their digests are verified on the way."""
+    """List installed bundles and who signed them; digests and signatures are verified on the way."""
     rows = [
         _Row(
             name=b.ref.name,
             version=b.ref.version,
             title=b.manifest.title,
             digest=b.ref.digest[:16],
+            signature=b.signature,
             size_mb=round(sum(p.stat().st_size for p in b.path.rglob("*") if p.is_file()) / 1e6, 2),
         )
         for b in _bundles(config, models)
     ]
-    table("models", rows, ("name", "version", "title", "size_mb", "digest"), as_json=as_json)
+    table("models", rows, ("name", "version", "title", "size_mb", "digest", "signature"), as_json=as_json)
 
 
 @app.command()
@@ -65,7 +68,7 @@ def show(name: str, config: ConfigOption = None, models: ModelsOption = None, as
 
 @app.command()
 def verify(config: ConfigOption = None, models: ModelsOption = None, as_json: JsonOption = False) -> None:
-    """Check digests and run every bundle's golden input; exit 1 where a single bit differs."""
+    """Check signatures and digests, run every bundle's golden input; exit 1 where a single bit differs."""
     from daemon.inference.session import Model
     from daemon.inference.session import verify as golden
 
@@ -73,25 +76,22 @@ def verify(config: ConfigOption = None, models: ModelsOption = None, as_json: Js
     for bundle in _bundles(config, models):
         wrong = golden(Model(bundle))
         detail = f"differs in {', '.join(wrong)}" if wrong else "golden outputs reproduced to the bit"
-        rows.append(_Verified(name=bundle.ref.name, version=bundle.ref.version, ok=not wrong, detail=detail))
-    table("models", rows, ("name", "version", "ok", "detail"), as_json=as_json)
+        named = {"name": bundle.ref.name, "version": bundle.ref.version, "signature": bundle.signature}
+        rows.append(_Verified(**named, ok=not wrong, detail=detail))
+    table("models", rows, ("name", "version", "ok", "signature", "detail"), as_json=as_json)
     if not all(row.ok for row in rows):
         raise typer.Exit(EXIT_ERROR)
 
 
 def _bundles(config: Path | None, models: Path | None) -> "tuple[Bundle, ...]":
-    return installed_bundles(models or models_folder(config))
-
-
-def installed_bundles(folder: Path) -> "tuple[Bundle, ...]":
-    """Return the bundles in `folder`."""
     from daemon.inference.bundle import installed
 
-    return installed(folder)
+    folder, keys = _configured(config)
+    return installed(models or folder, keys)
 
 
-def models_folder(config: Path | None) -> Path:
-    """Return the configured folder of bundles, or the one that came along where nothing is configured."""
+def _configured(config: Path | None) -> tuple[Path, tuple[Path, ...]]:
+    """Return the folder of bundles and the trusted keys; where nothing is configured, what came along and none."""
     from daemon import config as configuration
     from daemon.errors import FatalError
 
@@ -100,5 +100,6 @@ def models_folder(config: Path | None) -> Path:
     except FatalError:
         if config is not None:
             raise
-        return configuration.bundled_models()
-    return configuration.load(path).models()
+        return configuration.bundled_models(), ()
+    settings = configuration.load(path)
+    return settings.models(), settings.inference.trusted_keys

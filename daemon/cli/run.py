@@ -37,13 +37,14 @@ def init(
     """
     from daemon import config
     from daemon.bootstrap import House
+    from daemon.cli.template import template
 
     path = folder / config.CONFIG_NAME
     if path.exists():
         typer.echo(f"kept {path}")
     else:
         listener = parse_listener(ae_title, port, tuple(allow or ()))
-        text = config.template(listener.model_dump(), [parse_destination(text) for text in destination or ()])
+        text = template(listener.model_dump(), [parse_destination(text) for text in destination or ()])
         # Only now: a file with a wrong value would be kept, and refused, by every later init.
         folder.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)  # it may hold the password of the ledger's server
@@ -114,7 +115,7 @@ def serve(config: ConfigOption = None) -> None:
 
 def listen(config: ConfigOption = None) -> None:
     """Run the listener alone: receive into spool and ledger."""
-    from daemon.runtime import marked
+    from daemon.runtime import LISTENING, marked
 
     with _running(config, "listen") as (house, stop):
         house.note_settings("listen")
@@ -123,25 +124,35 @@ def listen(config: ConfigOption = None) -> None:
             LOGGER.error(
                 "an acknowledged file is gone from the spool: %s; ask its sender to send the study again", digest
             )
-        with house.listener(intake), marked(house.listening, house.settings.listener.address):
+        folder, address = house.settings.data.folder, house.settings.listener.address
+        with house.listener(intake), marked(folder / LISTENING, address):
             stop.wait()
         intake.close()
 
 
 def work(config: ConfigOption = None) -> None:
     """Run one worker alone: assemble studies and process jobs."""
+    from daemon.bootstrap import die
+    from daemon.domain.audit import stopped
     from daemon.runtime import cap_memory, grace, loop
 
     with _running(config, "work") as (house, stop):
         cap_memory(house.settings.inference.memory_mb)
         assemble, process = house.assemble(), house.process()
-        with grace(stop, house.settings.inference.stop_seconds, lambda: house.abandon("work", process)):
+
+        def abandon() -> None:
+            if process.give_back():
+                text = "stopped before its job was done; the job was given back"
+                house.trail.record([stopped(house.reporter("work"), house.clock.now(), text)])
+                die()
+
+        with grace(stop, house.settings.inference.stop_seconds, abandon):
             loop("work", lambda: assemble.step() + (not stop.is_set() and process.step()), stop)
 
 
 def deliver(config: ConfigOption = None) -> None:
-    """Run delivery alone: send, confirm, retire."""
-    from daemon.runtime import RETIRE_SECONDS, Posting, loop
+    """Run delivery alone: send, confirm, retire; and send the audit trail to its repository."""
+    from daemon.runtime import FORWARD_SECONDS, RETIRE_SECONDS, Posting, beside, loop
 
     with _running(config, "deliver") as (house, stop):
         house.circuits.hasten(house.clock.now())
@@ -156,8 +167,10 @@ def deliver(config: ConfigOption = None) -> None:
             confirm.bury()
             return retire.step()
 
-        loop("retire", tend, stop, RETIRE_SECONDS / 12)
-        posting.join()
+        forwarder = house.forwarder()
+        with beside("audit forwarding", forwarder.step if forwarder else None, stop, FORWARD_SECONDS):
+            loop("retire", tend, stop, RETIRE_SECONDS / 12)
+            posting.join()
 
 
 @contextmanager

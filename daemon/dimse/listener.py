@@ -1,4 +1,4 @@
-"""The listener: Verification and Storage SCP, and the ear for Storage Commitment reports."""
+"""The listener: Verification and Storage SCP, the ear for Storage Commitment reports and availability notices."""
 
 import logging
 import socket
@@ -14,11 +14,11 @@ from typing import Self
 
 from pynetdicom.ae import ApplicationEntity
 
-from daemon.dimse.contexts import STORAGE_COMMITMENT, supported_contexts
-from daemon.dimse.conversation import Accepted, Conversation, Parties
+from daemon.dimse.contexts import INSTANCE_AVAILABILITY, STORAGE_COMMITMENT, supported_contexts
+from daemon.dimse.conversation import Accepted, Conversation, Ears, Parties
 from daemon.dimse.fastpath import FastAssociation, FastSocket
 from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from daemon.dimse.ports import CommitmentHandler, Reception, Witness
+from daemon.dimse.ports import CommitmentHandler, NoticeHandler, Reception, Witness
 from daemon.dimse.tls import TlsSocket, server_context
 from daemon.domain.admission import AllowedCaller, AllowList, Caller, UserList, with_destinations
 from daemon.domain.trust import ServerTls
@@ -145,11 +145,12 @@ class Listener:
         reception: Reception,
         commitments: CommitmentHandler | None = None,
         witness: Witness | None = None,
+        notices: NoticeHandler | None = None,
     ) -> None:
         self._settings = settings
         self._witness = witness
         self._reception = reception
-        self._commitments = commitments
+        self._ears = Ears(commitments=commitments, notices=notices)
         self._link = FastSocket if settings.tls is None else partial(TlsSocket, tls=settings.tls)
         self._entity = self._application_entity()
         self._lock = threading.Lock()
@@ -274,7 +275,7 @@ class Listener:
         """Announce an association to the reception and return what serves it."""
         LOGGER.info("association %s opened by AE %s", parties.association, parties.calling_ae)
         self._reception.association_opened(parties.association, parties.calling_ae)
-        return Conversation(parties, contexts, self._reception, self._commitments)
+        return Conversation(parties, contexts, self._reception, self._ears)
 
     def part(self, guest: _Guest, parties: Parties | None) -> None:
         """Take the place back and, of an association that was opened, tell the reception that it is over."""
@@ -295,11 +296,9 @@ class Listener:
         entity.maximum_associations = 1 << 16
         entity.acse_timeout = settings.association_seconds
         entity.network_timeout = settings.network_seconds
-        entity.supported_contexts = [
-            context
-            for context in supported_contexts()
-            if self._commitments is not None or context.abstract_syntax != STORAGE_COMMITMENT
-        ]
+        heard = {STORAGE_COMMITMENT: self._ears.commitments, INSTANCE_AVAILABILITY: self._ears.notices}
+        unheard = {uid for uid, handler in heard.items() if handler is None}
+        entity.supported_contexts = [c for c in supported_contexts() if c.abstract_syntax not in unheard]
         return entity
 
     def _accept(self, server: socket.socket) -> None:

@@ -40,6 +40,15 @@ def server_context(tls: ServerTls) -> ssl.SSLContext:
     return context
 
 
+def client_context(files: Credentials) -> ssl.SSLContext:
+    """Return what to call a server with whose certificate must be issued to its host.
+
+    Raises:
+        FatalError: as `server_context` does.
+    """
+    return load_files(ssl.PROTOCOL_TLS_CLIENT, files)
+
+
 def load_files(protocol: int, files: Credentials) -> ssl.SSLContext:
     """Return a context with these files.
 
@@ -202,7 +211,7 @@ class Client:
         """
         self.fault = ""
         self._proofs: tuple[Proof, ...] = tls.proofs
-        self._context = load_files(ssl.PROTOCOL_TLS_CLIENT, tls.credentials)
+        self._context = client_context(tls.credentials)
         self._context.check_hostname = not tls.proofs
         self._context.sslsocket_class = _ProvenSocket
 

@@ -1,13 +1,17 @@
 """Evidence and decisions between received instances and jobs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from daemon.domain.evidence import SeriesListing
 from daemon.domain.geometry import flaw
 from daemon.domain.instance import Instance, Series, by_series
 from daemon.domain.reasons import Reason
+
+# A PET is read with its CT, so that either waits for the other once it is known to exist.
+_PAIR = frozenset({"PT", "CT"})
 
 
 class Verdict(StrEnum):
@@ -31,7 +35,8 @@ class Completeness:
 class StudyFacts:
     """What the ledger knows of a study; `open_associations` counts those that carried it and still stand.
 
-    `oversize`: instances of it were refused because it has as many as are taken.
+    `oversize`: instances of it were refused because it has as many as are taken. `listings` are what others say that
+    its series hold, `notified_at` when the newest notification of it came.
     """
 
     study_instance_uid: str
@@ -39,6 +44,47 @@ class StudyFacts:
     open_associations: int
     conflicts: int
     oversize: bool = False
+    listings: tuple[SeriesListing, ...] = ()
+    notified_at: datetime | None = None
+
+    @property
+    def news_at(self) -> datetime:
+        """Return when the newest instance came, or the newest word of one."""
+        newest = max(i.received_at for i in self.instances)
+        return max(newest, self.notified_at) if self.notified_at else newest
+
+    @property
+    def listed(self) -> Mapping[str, frozenset[str]]:
+        """Return the SOP Instance UIDs that any source lists, by series."""
+        found: dict[str, frozenset[str]] = {}
+        for listing in self.listings:
+            uid = listing.series_instance_uid
+            found[uid] = found.get(uid, frozenset()) | listing.sop_instance_uids
+        return found
+
+    @property
+    def absent(self) -> tuple[SeriesListing, ...]:
+        """Return the listings of series of which nothing has come."""
+        here = {i.series_instance_uid for i in self.instances}
+        return tuple(x for x in self.listings if x.series_instance_uid not in here and x.sop_instance_uids)
+
+    @property
+    def counterpart(self) -> str:
+        """Return PT where only CT of the two came, CT where only PT did, else nothing."""
+        here = {i.acquisition.modality for i in self.instances} & _PAIR
+        return "".join(_PAIR - here) if len(here) == 1 else ""
+
+    @property
+    def missing(self) -> Mapping[str, frozenset[str]]:
+        """Return what is listed and not here, by series.
+
+        That is the rest of series that have begun to come, and the CT that is listed beside a PET, or the PET beside a
+        CT. Other series are the sender's to choose.
+        """
+        here = {i.sop_instance_uid for i in self.instances}
+        begun = {i.series_instance_uid for i in self.instances}
+        wanted = begun | {x.series_instance_uid for x in self.absent if x.modality == self.counterpart}
+        return {uid: uids - here for uid, uids in self.listed.items() if uid in wanted and uids - here}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,18 +106,21 @@ class Patience:
 
 def judge(study: StudyFacts, now: datetime, patience: Patience) -> Completeness:
     """Return the completeness of a study, by evidence before time."""
-    silent = now - max(i.received_at for i in study.instances)
-    series = [s for s in by_series(study.instances) if len(s.instances) > 1]
-    gaps = [s for s in series if flaw(s.instances) is Reason.MISSING_SLICES]
-    short = [text for text in map(_shortfall, series) if text]
+    silent = now - study.news_at
+    listed, missing = study.listed, study.missing
+    unlisted = [s for s in by_series(study.instances) if not listed.get(s.series_instance_uid)]
+    if not missing and not unlisted:
+        return _all_here(study, silent, patience)
     if study.open_associations:
         return Completeness(
             verdict=Verdict.INCOMPLETE, evidence="an association that carries the study is open", ready=False
         )
-    if gaps or short:
-        evidence = "; ".join([*(f"a slice is missing in series {_number(s)}" for s in gaps), *short])
-        return Completeness(verdict=Verdict.INCOMPLETE, evidence=evidence, ready=silent >= patience.hopeful)
-    if series and all(_counted(s) for s in series):
+    stacks = [s for s in unlisted if len(s.instances) > 1]
+    gaps = [f"a slice is missing in series {_number(s)}" for s in stacks if flaw(s.instances) is Reason.MISSING_SLICES]
+    wanting = [*_unmet(study), *gaps, *(text for text in map(_shortfall, stacks) if text)]
+    if wanting:
+        return Completeness(verdict=Verdict.INCOMPLETE, evidence="; ".join(wanting), ready=silent >= patience.hopeful)
+    if stacks and all(_counted(s) for s in stacks):
         return Completeness(
             verdict=Verdict.COMPLETE,
             evidence="every series holds as many images as its acquisition says",
@@ -82,6 +131,33 @@ def judge(study: StudyFacts, now: datetime, patience: Patience) -> Completeness:
         evidence=f"slices unbroken, no association open, quiet for {silent.total_seconds():.0f} s",
         ready=silent >= patience.quiet,
     )
+
+
+def _all_here(study: StudyFacts, silent: timedelta, patience: Patience) -> Completeness:
+    """Judge a study of which every listed instance has come: at once, unless more is likely on its way."""
+    sources = " and ".join(sorted({f"the {listing.source.value}" for listing in study.listings}))
+    evidence = f"every instance that {sources} lists is here"
+    if study.absent:
+        others = len({listing.series_instance_uid for listing in study.absent})
+        held = bool(study.open_associations)
+        return Completeness(
+            verdict=Verdict.COMPLETE,
+            evidence=f"{evidence}, of the series that were sent; {others} more are listed",
+            ready=silent >= patience.quiet and not held,
+        )
+    wait = patience.settled if study.open_associations else timedelta()
+    return Completeness(verdict=Verdict.COMPLETE, evidence=evidence, ready=silent >= wait)
+
+
+def _unmet(study: StudyFacts) -> Iterator[str]:
+    """Yield in words what is listed and not here."""
+    numbers = {s.series_instance_uid: _number(s) for s in by_series(study.instances)}
+    for uid, missing in study.missing.items():
+        if uid in numbers:
+            total = len(study.listed[uid])
+            yield f"series {numbers[uid]} has {total - len(missing)} of the {total} instances listed"
+        else:
+            yield f"a {study.counterpart} series of {len(missing)} instances is listed and has not come"
 
 
 def _expected(series: Series) -> int | None:

@@ -1,5 +1,6 @@
 """How unlike a study is to those of the training: distance to the nearest of them (Sun et al. 2022)."""
 
+import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +62,24 @@ class Bank:
             FatalError: the file is no bank.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            content = path.read_bytes()
+        except OSError as error:
+            raise FatalError(f"{path.name} is no novelty bank; install the bundle anew") from error
+        return cls.parse(content, path.name)
+
+    @classmethod
+    def parse(cls, content: bytes, name: str) -> "Bank":
+        """Read a bank from the bytes of the file `name`.
+
+        Raises:
+            FatalError: they are no bank.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as stored:
                 rows, centre, scale = (stored[name].astype(np.float32) for name in ("rows", "centre", "scale"))
                 bank = cls(rows=rows, centre=centre, scale=scale, neighbours=int(stored["neighbours"]))
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise FatalError(f"{path.name} is no novelty bank; install the bundle anew") from error
+            raise FatalError(f"{name} is no novelty bank; install the bundle anew") from error
         if not 1 <= bank.neighbours <= len(rows):
-            raise FatalError(f"{path.name} holds {len(rows)} studies, fewer than the neighbours it asks for")
+            raise FatalError(f"{name} holds {len(rows)} studies, fewer than the neighbours it asks for")
         return bank

@@ -20,7 +20,7 @@ Feed = Mapping[str, Array]
 
 def _whole(bundle: Bundle, name: str) -> bytes:
     """Return a graph's bytes: what lies in other files was never compared with a digest."""
-    content = (bundle.path / name).read_bytes()
+    content = bundle.content(name)
     if _ELSEWHERE in content:
         raise FatalError(f"bundle {bundle.ref.name}: {name} keeps values outside its file; export it as one file")
     return content
@@ -52,7 +52,8 @@ class Model:
         except Exception as error:
             # ONNX Runtime raises a class of its own per fault, all under Exception.
             raise FatalError(f"bundle {bundle.ref.name}: a graph cannot be loaded: {error}") from error
-        self._bank = Bank.load(bundle.path / bundle.manifest.novelty) if bundle.manifest.novelty else None
+        bank = bundle.manifest.novelty
+        self._bank = Bank.parse(bundle.content(bank), bank) if bank else None
 
     @property
     def manifest(self) -> Manifest:

@@ -84,6 +84,34 @@ class StudyRow(Base):
     oversize: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
+class ListingRow(Base):
+    """The instances that a notification, or the archive, says one series has."""
+
+    __tablename__ = "listings"
+    __table_args__ = (UniqueConstraint("study_uid", "series_uid", "source"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_uid: Mapped[str] = mapped_column(String(64))
+    series_uid: Mapped[str] = mapped_column(String(64))
+    source: Mapped[str] = mapped_column(String(12))
+    modality: Mapped[str] = mapped_column(String(16))
+    retrieve_ae: Mapped[str] = mapped_column(String(16))
+    sop_instance_uids: Mapped[list[Any]]
+    at: Mapped[datetime] = mapped_column(index=True)
+
+
+class InquiryRow(Base):
+    """What came of asking the archive about one study; see `daemon.domain.evidence.Inquiry`."""
+
+    __tablename__ = "inquiries"
+    study_uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    instances: Mapped[int]
+    asked_at: Mapped[datetime]
+    until: Mapped[datetime]
+    under_way: Mapped[bool]
+    tries: Mapped[int]
+    detail: Mapped[str]
+
+
 class JobRow(Base):
     """One run of one bundle on one set of instances."""
 
@@ -204,8 +232,10 @@ __all__ = [
     "DeliveryRow",
     "DestinationRow",
     "Engine",
+    "InquiryRow",
     "InstanceRow",
     "JobRow",
+    "ListingRow",
     "OutputRow",
     "PauseRow",
     "StudyRow",

@@ -137,6 +137,7 @@ class Process:
             paths=paths,
             bundle=self._bundle(claimed),
             predecessors=claimed.predecessors,
+            revision=claimed.revision,
             research_use=self._rules.research_use,
             software_version=self._rules.software_version,
         )

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config import DestinationSection, Settings, load, locate, template
+from daemon.cli.template import template
+from daemon.config import DestinationSection, Settings, load, locate
+from daemon.domain.repository import Repository
 from daemon.errors import FatalError
 
 
@@ -52,6 +54,20 @@ def test_tls_goes_to_the_listener_and_to_the_destinations_that_want_it(tmp_path:
     assert old.tls is None
 
 
+@pytest.mark.parametrize(
+    ("text", "secure", "host", "port"),
+    [
+        ("tls://arr.example", True, "arr.example", 6514),
+        ("udp://arr.example", False, "arr.example", 514),
+        ("tls://[2001:db8::7]:7000", True, "2001:db8::7", 7000),
+    ],
+)
+def test_a_repository_has_the_port_of_its_transport(text: str, secure: bool, host: str, port: int) -> None:  # noqa: FBT001
+    """6514 over TLS (RFC 5425), 514 by datagrams (RFC 5426), unless told otherwise."""
+    assert Repository.parse(text) == Repository(secure=secure, host=host, port=port)
+    assert Repository.parse(str(Repository.parse(text))) == Repository.parse(text)
+
+
 def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """OVERREAD_SECTION__KEY wins; an empty one counts as absent."""
     path = written(tmp_path, "[listener]\nport = 104\n")
@@ -77,6 +93,9 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
             '[[destination]]\nname = "p"\nae_title = "P"\nhost = "h"\nport = 104\ntls = true\n',
             "needs tls.authorities",
         ),
+        ('[audit]\nrepository = "https://arr"\n', "audit.repository: .*tls://HOST:PORT"),
+        ('[audit]\nrepository = "tls://arr:port"\n', "audit.repository: .*tls://HOST:PORT"),
+        ('[audit]\nrepository = "tls://arr"\n', "audit.repository by tls needs tls.authorities"),
         ("[assembly]\nquiet_seconds = 0\n", "assembly.quiet_seconds"),
         ("[listener\n", "no valid TOML"),
     ],

@@ -12,7 +12,7 @@ from daemon.cli.main import app
 from daemon.config import CONFIG_NAME, load
 from daemon.domain.identity import User
 from daemon.errors import OverreadError
-from daemon.runtime import mark, marked
+from daemon.runtime import LISTENING, mark, marked
 from tests.peers import HOST, free_port
 
 
@@ -25,16 +25,16 @@ def house(tmp_path: Path) -> House:
 
 def test_a_port_is_free_ours_or_another_s(house: House) -> None:
     """Another's is an ailment that names address, cause and mend; ours is well only where it listens as configured."""
-    address = house.settings.listener.address
+    address, listening = house.settings.listener.address, house.settings.data.folder / LISTENING
     assert _port(house) == f"{address} is free"
     with socket.create_server((HOST, house.settings.listener.port)):
         with pytest.raises(OverreadError, match=rf"{address}: Address already in use; .* listener\.port"):
             _port(house)
-        with marked(house.listening, address):
+        with marked(listening, address):
             assert _port(house) == f"our listener holds {address}"
-    with marked(house.listening, f"{HOST}:1"):
+    with marked(listening, f"{HOST}:1"):
         assert "still holds 127.0.0.1:1: restart it" in _port(house)
-    assert mark(house.listening) == ""
+    assert mark(listening) == ""
 
 
 def test_it_says_who_may_call_and_who_must_name_a_user(tmp_path: Path) -> None:
