@@ -23,7 +23,7 @@ class Finding:
 
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check configuration, ledger, disk, callers, certificates, models, destinations; exit 1 if one is not well."""
+    """Check configuration, ledger, disk, callers, certificates, models, archive, destinations; exit 1 if one ails."""
     from daemon.bootstrap import House
     from daemon.config import load
 
@@ -45,6 +45,7 @@ def _examine(house: "House") -> Iterator[Finding]:
         "callers": _callers,
         "tls": _tls,
         "models": _models,
+        "archive": _archive,
     }
     for name, check in checks.items():
         yield _guarded(name, lambda check=check: check(house))  # type: ignore[misc]
@@ -110,6 +111,23 @@ def _tls(house: "House") -> str:
         raise OverreadError("; ".join(found))
     called = ", ".join(name for name, d in house.destinations().items() if d.tls) or "no destination"
     return f"listener: {'TLS' if tls.listener else 'plain text'}; called by TLS: {called}"
+
+
+def _archive(house: "House") -> str:
+    from daemon.dimse.contexts import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
+    from daemon.dimse.probe import probe
+
+    section = house.settings.assembly
+    if not section.archive:
+        return "nobody is asked what a study holds"
+    destination = house.destinations().get(section.archive)
+    if destination is None or destination.url:
+        raise OverreadError(f"assembly.archive: no DICOM node {section.archive} among the destinations; correct either")
+    services = (STUDY_ROOT_FIND, STUDY_ROOT_MOVE) if section.retrieve else (STUDY_ROOT_FIND,)
+    refused = [s.sop_class for s in probe(destination, house.settings.listener.ae_title, services) if not s.offered]
+    if refused:
+        raise OverreadError(f"{section.archive} does not offer {', '.join(refused)}; allow it there")
+    return f"{section.archive} is asked{', and sends what is missing' if section.retrieve else ''}"
 
 
 def _models(house: "House") -> str:

@@ -122,7 +122,9 @@ def work(config: ConfigOption = None) -> None:
 
 
 def deliver(config: ConfigOption = None) -> None:
-    """Run delivery alone: send, confirm, retire."""
+    """Run delivery alone: send, confirm, retire; and ask the archive, where one is named."""
+    from threading import Thread
+
     from daemon.runtime import RETIRE_SECONDS, Posting, loop
 
     with _running(config, "deliver") as (house, stop):
@@ -131,6 +133,9 @@ def deliver(config: ConfigOption = None) -> None:
         retire = house.retire()
         posting = Posting(lambda: tuple(house.destinations()), (send, confirm))
         posting.refresh(stop)
+        inquiring = Thread(target=loop, args=("inquire", house.inquire().step, stop), name="inquire")
+        if house.settings.assembly.archive:
+            inquiring.start()
 
         def tend() -> int:
             posting.refresh(stop)
@@ -140,6 +145,8 @@ def deliver(config: ConfigOption = None) -> None:
 
         loop("retire", tend, stop, RETIRE_SECONDS / 12)
         posting.join()
+        if inquiring.ident:
+            inquiring.join()
 
 
 @contextmanager
