@@ -191,9 +191,11 @@ def _by_evidence(study: StudyFacts, now: datetime, patience: Patience) -> Comple
             evidence="every series holds as many images as its acquisition says",
             ready=silent >= patience.settled,
         )
+    # Not how long it has been quiet so far: evidence that changes is written each time.
+    quiet = "quiet for" if silent >= patience.quiet else "not yet quiet for"
     return Completeness(
         verdict=Verdict.PRESUMED,
-        evidence=f"slices unbroken, no association open, quiet for {silent.total_seconds():.0f} s",
+        evidence=f"slices unbroken, no association open, {quiet} {patience.quiet.total_seconds():g} s",
         ready=silent >= patience.quiet,
     )
 

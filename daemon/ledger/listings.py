@@ -11,7 +11,7 @@ from daemon.domain.evidence import Inquiry, Notice, SeriesListing, SeriesNotice,
 from daemon.ledger.engine import writing
 from daemon.ledger.tables import InquiryRow, InstanceRow, ListingRow, StudyRow
 
-# What is listed of a study that never comes is forgotten.
+# What is listed is needed until the study is judged, or never comes; then it is forgotten.
 KEPT = timedelta(days=7)
 
 
@@ -27,7 +27,7 @@ class Listings:
         A study that is here and lacks some of it is looked at again.
         """
         with writing(self._engine) as session:
-            session.execute(delete(ListingRow).where(ListingRow.at < at - KEPT))
+            _forget(session, at)
             changed = [_notice(session, notice.study_instance_uid, series, at) for series in notice.series]
             if any(changed) and _lacks(session, notice):
                 known = (StudyRow.uid == notice.study_instance_uid) & (StudyRow.instances > 0)
@@ -53,6 +53,7 @@ class Listings:
         with writing(self._engine) as session:
             old = (ListingRow.study_uid == study_uid) & (ListingRow.source == Source.ARCHIVE.value)
             session.execute(delete(ListingRow).where(old))
+            _forget(session, at)
             for listing in listings:
                 row = _listing(session, study_uid, listing.series_instance_uid, Source.ARCHIVE)
                 row.modality, row.retrieve_ae, row.at = listing.modality, listing.retrieve_ae, at
@@ -90,6 +91,10 @@ def listings_of(session: Session, study: str) -> tuple[tuple[SeriesListing, ...]
         for row in rows
     )
     return listings, max((row.at for row in rows if row.source == Source.NOTIFICATION), default=None)
+
+
+def _forget(session: Session, at: datetime) -> None:
+    session.execute(delete(ListingRow).where(ListingRow.at < at - KEPT))
 
 
 def _notice(session: Session, study: str, series: SeriesNotice, at: datetime) -> bool:
