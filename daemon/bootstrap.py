@@ -23,10 +23,10 @@ from daemon.audit.trail import Trail
 from daemon.clock import SystemClock
 from daemon.config import Settings
 from daemon.dicomweb.courier import WebCourier
+from daemon.dimse.archive import Archive
 from daemon.dimse.courier import Courier
 from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.dimse.tls import client_context, explain
-from daemon.domain.assembly import Patience
 from daemon.domain.audit import (
     SECURITY_CONFIGURATION,
     ObjectRole,
@@ -58,6 +58,7 @@ from daemon.services.arrivals import Arrivals
 from daemon.services.assemble import Assemble
 from daemon.services.deliver import Confirm, Deliver, DeliveryRules, Post
 from daemon.services.departures import Departures
+from daemon.services.inquire import Archives, Inquire
 from daemon.services.process import Process, Stores, WorkRules
 from daemon.services.receive import Reception, reconcile
 from daemon.services.retire import RetentionRules, Retire
@@ -297,7 +298,14 @@ class House:
 
     def assemble(self) -> Assemble:
         """Return the verb assemble."""
-        return Assemble(self.jobs, self.reader.bundles, self.clock, Patience(quiet=self.settings.quiet))
+        return Assemble(self.jobs, self.reader.bundles, self.clock, self.settings.assembly.patience)
+
+    def inquire(self) -> Inquire:
+        """Return the verb inquire, which does nothing where no archive is named."""
+        section = self.settings.assembly
+        network = Archive(self.settings.listener.ae_title)
+        archives = Archives(network=network, destinations=self.destinations, name=section.archive)
+        return Inquire(self.jobs, self.listings, archives, self.clock, section.patience)
 
     def process(self) -> Process:
         """Return the verb process, as one worker."""

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from daemon.domain.admission import AllowedCaller, UserList, checked_ae_title
+from daemon.domain.assembly import Asking, Patience
 from daemon.domain.delivery import Destination
 from daemon.domain.identity import User
 from daemon.domain.repository import Repository
@@ -107,6 +108,23 @@ class AssemblySection(Section):
     """When a study counts as having arrived."""
 
     quiet_seconds: float = Field(30, gt=0, description="Quiet time after the last instance, unless all are counted.")
+    archive: str = Field("", description="Destination that is asked (C-FIND) what a study holds; empty: nobody is.")
+    archive_seconds: float = Field(60, gt=0, description="Longest wait for its answer, beyond the quiet time.")
+    retrieve: bool = Field(
+        default=False, description="Fetch from it (C-MOVE) what is missing; it must know our AE title and address."
+    )
+
+    @model_validator(mode="after")
+    def _from_whom(self) -> Self:
+        if self.retrieve and not self.archive:
+            raise ValueError("retrieve = true needs archive, the name of the destination to fetch from")
+        return self
+
+    @property
+    def patience(self) -> Patience:
+        """Return how long is waited, and for what."""
+        asking = Asking(answer=timedelta(seconds=self.archive_seconds), retrieve=self.retrieve)
+        return Patience(quiet=timedelta(seconds=self.quiet_seconds), asking=asking if self.archive else None)
 
 
 class InferenceSection(Section):
@@ -282,6 +300,12 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
+    def _archive(self) -> Self:
+        if any(d.url for d in self.destination if d.name == self.assembly.archive):
+            raise ValueError("assembly.archive names a DICOMweb service; name a DICOM node, which answers C-FIND")
+        return self
+
+    @model_validator(mode="after")
     def _authorities(self) -> Self:
         if self.tls.authorities is None and any(d.tls for d in self.destination):
             raise ValueError(
@@ -308,11 +332,6 @@ class Settings(BaseSettings):
         for name, value in self.model_dump(mode="json").items():
             found |= {f"{name}.{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
         return found
-
-    @property
-    def quiet(self) -> timedelta:
-        """Return the quiet time."""
-        return timedelta(seconds=self.assembly.quiet_seconds)
 
     def models(self) -> Path:
         """Return the folder of model bundles."""

@@ -163,12 +163,13 @@ def send(association: Association, datasets: Sequence[Dataset]) -> None:
 
 
 @contextmanager
-def site(folder: Path) -> Iterator[Site]:
-    """Run a listener over a fresh ledger."""
+def site(folder: Path, port: int = 0) -> Iterator[Site]:
+    """Run a listener over a fresh ledger, on a free port or `port`."""
+    folder.mkdir(exist_ok=True)
     engine = connect(f"sqlite:///{folder / 'ledger.db'}")
     upgrade(engine)
     house = House(folder, engine)
-    settings = ListenerSettings(ae_title="OVERREAD", port=0, allow_any_caller=True)
+    settings = ListenerSettings(ae_title="OVERREAD", port=port, allow_any_caller=True)
     with Listener(settings, house.reception, notices=Notices(house=house)) as listener:
         yield Site(house=house, listener=listener)
     engine.dispose()

@@ -80,7 +80,8 @@ def _services() -> Iterable[tuple[str, str]]:
         (contexts.VERIFICATION, "SCP and SCU"),
         (contexts.INSTANCE_AVAILABILITY, "SCP"),
         (contexts.STORAGE_COMMITMENT, "SCU; reports are heard on associations of either side"),
-        (contexts.STUDY_ROOT_FIND, "SCU, IMAGE level, unique keys only"),
+        (contexts.STUDY_ROOT_FIND, "SCU, SERIES and IMAGE level, by unique keys"),
+        (contexts.STUDY_ROOT_MOVE, "SCU, IMAGE level, to our own AE title"),
     )
 
 

@@ -53,6 +53,7 @@ def _examine(house: "House") -> Iterator[Finding]:
         "tls": _tls,
         "models": _models,
         "audit": _audit,
+        "archive": _archive,
     }
     for name, check in checks.items():
         yield _guarded(name, lambda check=check: check(house))  # type: ignore[misc]
@@ -167,6 +168,23 @@ def _audit(house: "House") -> str:
     if found.waiting and found.failures:
         raise OverreadError(f"{answer}, but {found.waiting} messages wait since {found.since}: {found.reason}")
     return f"{answer}; {found.waiting} messages wait"
+
+
+def _archive(house: "House") -> str:
+    from daemon.dimse.contexts import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
+    from daemon.dimse.probe import probe
+
+    section = house.settings.assembly
+    if not section.archive:
+        return "nobody is asked what a study holds"
+    destination = house.destinations().get(section.archive)
+    if destination is None or destination.url:
+        raise OverreadError(f"assembly.archive: no DICOM node {section.archive} among the destinations; correct either")
+    services = (STUDY_ROOT_FIND, STUDY_ROOT_MOVE) if section.retrieve else (STUDY_ROOT_FIND,)
+    refused = [s.sop_class for s in probe(destination, house.settings.listener.ae_title, services) if not s.offered]
+    if refused:
+        raise OverreadError(f"{section.archive} does not offer {', '.join(refused)}; allow it there")
+    return f"{section.archive} is asked{', and sends what is missing' if section.retrieve else ''}"
 
 
 def _models(house: "House") -> str:

@@ -151,8 +151,8 @@ def work(config: ConfigOption = None) -> None:
 
 
 def deliver(config: ConfigOption = None) -> None:
-    """Run delivery alone: send, confirm, retire; and send the audit trail to its repository."""
-    from daemon.runtime import FORWARD_SECONDS, RETIRE_SECONDS, Posting, beside, loop
+    """Run delivery alone: send, confirm, retire; ask the archive; send the audit trail to its repository."""
+    from daemon.runtime import FORWARD_SECONDS, POLL_SECONDS, RETIRE_SECONDS, Posting, beside, loop
 
     with _running(config, "deliver") as (house, stop):
         house.circuits.hasten(house.clock.now())
@@ -168,7 +168,11 @@ def deliver(config: ConfigOption = None) -> None:
             return retire.step()
 
         forwarder = house.forwarder()
-        with beside("audit forwarding", forwarder.step if forwarder else None, stop, FORWARD_SECONDS):
+        inquiry = house.inquire() if house.settings.assembly.archive else None
+        with (
+            beside("audit forwarding", forwarder.step if forwarder else None, stop, FORWARD_SECONDS),
+            beside("inquire", inquiry.step if inquiry else None, stop, POLL_SECONDS),
+        ):
             loop("retire", tend, stop, RETIRE_SECONDS / 12)
             posting.join()
 

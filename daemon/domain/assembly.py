@@ -1,11 +1,11 @@
 """Evidence and decisions between received instances and jobs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from daemon.domain.evidence import SeriesListing
+from daemon.domain.evidence import Inquiry, SeriesListing
 from daemon.domain.geometry import flaw
 from daemon.domain.instance import Instance, Series, by_series
 from daemon.domain.reasons import Reason
@@ -36,7 +36,8 @@ class StudyFacts:
     """What the ledger knows of a study; `open_associations` counts those that carried it and still stand.
 
     `oversize`: instances of it were refused because it has as many as are taken. `listings` are what others say that
-    its series hold, `notified_at` when the newest notification of it came.
+    its series hold, `notified_at` when the newest notification of it came, `inquiry` what came of asking the archive,
+    None where it was not asked.
     """
 
     study_instance_uid: str
@@ -46,6 +47,7 @@ class StudyFacts:
     oversize: bool = False
     listings: tuple[SeriesListing, ...] = ()
     notified_at: datetime | None = None
+    inquiry: Inquiry | None = None
 
     @property
     def news_at(self) -> datetime:
@@ -61,6 +63,27 @@ class StudyFacts:
             uid = listing.series_instance_uid
             found[uid] = found.get(uid, frozenset()) | listing.sop_instance_uids
         return found
+
+    @property
+    def unlisted(self) -> tuple[Series, ...]:
+        """Return the series that nobody lists, or lists by less than is here: who lists them is behind."""
+        listed = self.listed
+        return tuple(
+            series
+            for series in by_series(self.instances)
+            if not {i.sop_instance_uid for i in series.instances} <= listed.get(series.series_instance_uid, frozenset())
+        )
+
+    @property
+    def all_here(self) -> bool:
+        """Return whether every series is listed, and every instance that is listed has come."""
+        return not self.missing and not self.unlisted
+
+    @property
+    def asked(self) -> bool:
+        """Return whether the archive was asked since the newest instance came."""
+        inquiry = self.inquiry
+        return inquiry is not None and not inquiry.under_way and inquiry.instances == len(self.instances)
 
     @property
     def absent(self) -> tuple[SeriesListing, ...]:
@@ -88,10 +111,26 @@ class StudyFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Asking:
+    """How an archive is asked: how long its answer is awaited beyond the quiet time, and whether what lacks is fetched.
+
+    What it cannot give is asked for `rounds` times.
+    """
+
+    answer: timedelta = timedelta(seconds=60)
+    retrieve: bool = False
+    rounds: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long to wait: `quiet` without evidence; a sixth of it with all images counted; four times with a gap."""
+    """How long to wait: `quiet` without evidence; a sixth of it with all images counted; four times with a gap.
+
+    `asking` is None where no archive is asked.
+    """
 
     quiet: timedelta = timedelta(seconds=30)
+    asking: Asking | None = None
 
     @property
     def settled(self) -> timedelta:
@@ -105,17 +144,45 @@ class Patience:
 
 
 def judge(study: StudyFacts, now: datetime, patience: Patience) -> Completeness:
-    """Return the completeness of a study, by evidence before time."""
+    """Return the completeness of a study, by evidence before time; the archive is heard before it is settled."""
+    judged = _by_evidence(study, now, patience)
+    if judged.ready and _awaited(study, now, patience):
+        return replace(judged, ready=False, evidence=f"{judged.evidence}; the archive is asked")
+    if study.inquiry and study.inquiry.detail:
+        return replace(judged, evidence=f"{judged.evidence}; {study.inquiry.detail}")
+    return judged
+
+
+def to_ask(study: StudyFacts, now: datetime, patience: Patience) -> bool:
+    """Return whether the archive is to be asked now: its word is awaited, or what it listed did not come."""
+    asking, inquiry = patience.asking, study.inquiry
+    if asking is None or study.all_here or study.open_associations or (inquiry and now < inquiry.until):
+        return False
+    if now - study.news_at < patience.quiet and not _by_evidence(study, now, patience).ready:
+        return False
+    if inquiry is None or not study.asked:
+        return True
+    return asking.retrieve and bool(study.missing) and inquiry.rounds < asking.rounds
+
+
+def _awaited(study: StudyFacts, now: datetime, patience: Patience) -> bool:
+    """Return whether the archive's answer is still to be had; a limit ends the wait for one that does not answer."""
+    if patience.asking is None or study.all_here or study.asked:
+        return False
+    if study.inquiry and study.inquiry.under_way:
+        return now < study.inquiry.until
+    return now - study.news_at < patience.quiet + patience.asking.answer
+
+
+def _by_evidence(study: StudyFacts, now: datetime, patience: Patience) -> Completeness:
     silent = now - study.news_at
-    listed, missing = study.listed, study.missing
-    unlisted = [s for s in by_series(study.instances) if not listed.get(s.series_instance_uid)]
-    if not missing and not unlisted:
+    if study.all_here:
         return _all_here(study, silent, patience)
     if study.open_associations:
         return Completeness(
             verdict=Verdict.INCOMPLETE, evidence="an association that carries the study is open", ready=False
         )
-    stacks = [s for s in unlisted if len(s.instances) > 1]
+    stacks = [s for s in study.unlisted if len(s.instances) > 1]
     gaps = [f"a slice is missing in series {_number(s)}" for s in stacks if flaw(s.instances) is Reason.MISSING_SLICES]
     wanting = [*_unmet(study), *gaps, *(text for text in map(_shortfall, stacks) if text)]
     if wanting:
@@ -126,9 +193,11 @@ def judge(study: StudyFacts, now: datetime, patience: Patience) -> Completeness:
             evidence="every series holds as many images as its acquisition says",
             ready=silent >= patience.settled,
         )
+    # Not how long it has been quiet so far: evidence that changes is written each time.
+    quiet = "quiet for" if silent >= patience.quiet else "not yet quiet for"
     return Completeness(
         verdict=Verdict.PRESUMED,
-        evidence=f"slices unbroken, no association open, quiet for {silent.total_seconds():.0f} s",
+        evidence=f"slices unbroken, no association open, {quiet} {patience.quiet.total_seconds():g} s",
         ready=silent >= patience.quiet,
     )
 
@@ -145,7 +214,8 @@ def _all_here(study: StudyFacts, silent: timedelta, patience: Patience) -> Compl
             evidence=f"{evidence}, of the series that were sent; {others} more are listed",
             ready=silent >= patience.quiet and not held,
         )
-    wait = patience.settled if study.open_associations else timedelta()
+    growing = study.open_associations or not all(listing.whole for listing in study.listings)
+    wait = patience.settled if growing else timedelta()
     return Completeness(verdict=Verdict.COMPLETE, evidence=evidence, ready=silent >= wait)
 
 

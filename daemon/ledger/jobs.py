@@ -14,7 +14,7 @@ from daemon.domain.pause import Activity
 from daemon.domain.references import Reference
 from daemon.domain.work import Claimed, Result
 from daemon.ledger.engine import reading, writing
-from daemon.ledger.listings import listings_of
+from daemon.ledger.listings import inquiry_of, listings_of
 from daemon.ledger.pauses import paused
 from daemon.ledger.rows import IllegalTransitionError, findings_json, instance_of, note
 from daemon.ledger.tables import AssociationRow, DeliveryRow, InstanceRow, JobRow, OutputRow, StudyRow
@@ -187,6 +187,7 @@ def _study(session: Session, uid: str) -> StudyFacts:
         oversize=session.get_one(StudyRow, uid).oversize,
         listings=listings,
         notified_at=notified_at,
+        inquiry=inquiry_of(session, uid),
     )
 
 

@@ -95,6 +95,7 @@ class ListingRow(Base):
     source: Mapped[str] = mapped_column(String(12))
     modality: Mapped[str] = mapped_column(String(16))
     retrieve_ae: Mapped[str] = mapped_column(String(16))
+    notices: Mapped[int]
     sop_instance_uids: Mapped[list[Any]]
     at: Mapped[datetime] = mapped_column(index=True)
 
@@ -105,10 +106,9 @@ class InquiryRow(Base):
     __tablename__ = "inquiries"
     study_uid: Mapped[str] = mapped_column(String(64), primary_key=True)
     instances: Mapped[int]
-    asked_at: Mapped[datetime]
+    rounds: Mapped[int]
     until: Mapped[datetime]
     under_way: Mapped[bool]
-    tries: Mapped[int]
     detail: Mapped[str]
 
 

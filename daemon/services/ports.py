@@ -8,6 +8,7 @@ from typing import Protocol
 from daemon.domain.assembly import Completeness, Refusal, StudyFacts
 from daemon.domain.audit import AuditMessage
 from daemon.domain.delivery import Circuit, DeliveryState, Destination, SendResult
+from daemon.domain.evidence import Fetched, SeriesListing, Wanted
 from daemon.domain.instance import Instance
 from daemon.domain.job import JobInput, Lease
 from daemon.domain.model_bundle import BundleRef, InstalledBundle
@@ -100,6 +101,39 @@ class Intake(Protocol):
 
     def close_all(self, at: datetime) -> None:
         """End all that stand open from a former life."""
+        ...
+
+
+class Inquiries(Protocol):
+    """What came of asking the archive, in the ledger."""
+
+    def begin(self, study: StudyFacts, at: datetime, until: datetime) -> bool:
+        """Take up an inquiry; False where another process has."""
+        ...
+
+    def answered(self, study_uid: str, listings: Sequence[SeriesListing], at: datetime) -> None:
+        """Commit the archive's answer."""
+        ...
+
+    def ended(self, study_uid: str, detail: str, until: datetime) -> None:
+        """Commit what came of it; the archive is not asked again before `until`."""
+        ...
+
+
+class Archive(Protocol):
+    """The network toward the archive."""
+
+    def listed(self, destination: Destination, wanted: Wanted) -> tuple[SeriesListing, ...]:
+        """Return what it lists.
+
+        Raises:
+            RetryableError: it cannot be reached, or a query fails.
+            RefusedError: it answers no queries.
+        """
+        ...
+
+    def fetch(self, destination: Destination, study: str, missing: Mapping[str, frozenset[str]]) -> Fetched:
+        """Have instances sent to us; raises as `listed`."""
         ...
 
 

@@ -125,6 +125,16 @@ def test_series_that_were_not_sent_do_not_hold_those_that_were(here: Site) -> No
     assert (here.study.verdict, "1 more" in here.study.evidence) == ("complete", True)
 
 
+def test_a_pacs_that_is_behind_proves_nothing(here: Site) -> None:
+    """Where fewer instances are listed than are here, the listing is not the whole, and the quiet time decides."""
+    images = stack()
+    told(here, notice(images[:5]))
+    here.push(images)
+    assert here.pass_time(29) == 0
+    assert here.pass_time(1) == 1
+    assert here.study.verdict == "presumed"
+
+
 def test_what_is_not_online_is_not_expected(here: Site) -> None:
     """An instance that a later notification calls unavailable is waited for no more."""
     images = stack()
@@ -137,14 +147,18 @@ def test_what_is_not_online_is_not_expected(here: Site) -> None:
 
 
 def test_notifications_of_one_series_add_up(here: Site) -> None:
-    """A PACS that notifies for each instance says the same as one that notifies once."""
+    """A PACS that notifies for each instance says the same, and may go on to: a moment's silence ends that."""
     images = stack()
+    told(here, notice([images[0]]))
+    here.push([images[0]])
+    assert here.assemble() == 0
     for image in images:
         told(here, notice([image]))
     here.push(images[:-1])
     assert here.pass_time(60) == 0
     here.push(images[-1:])
-    assert here.assemble() == 1
+    assert here.pass_time(4) == 0
+    assert here.pass_time(1) == 1
 
 
 def test_a_notification_after_the_answer_says_that_it_was_incomplete(here: Site) -> None:
