@@ -63,7 +63,7 @@ def read_series(paths: Sequence[Path]) -> SourceSeries:
     Raises:
         UnprocessableError: the pixels cannot be decoded, or the frames are no single volume; the reason says which.
     """
-    frames = [frame for path in paths for frame in frames_of(path, _header(path))]
+    frames = [frame for path in paths for frame in _frames(path)]
     ordered = _ordered(frames)
     voxels = _voxels(ordered)
     instances = list(dict.fromkeys(id(frame.header) for frame in ordered))
@@ -81,6 +81,18 @@ def read_series(paths: Sequence[Path]) -> SourceSeries:
         ),
         headers=tuple(headers[key] for key in instances),
     )
+
+
+def _frames(path: Path) -> list[Frame]:
+    header = _header(path)
+    try:
+        return list(frames_of(path, header))
+    except (TypeError, ValueError) as error:
+        # Its words quote the value, which may be anything.
+        raise UnprocessableError(
+            Reason.NO_GEOMETRY,
+            f"instance {header.get('SOPInstanceUID')} has text or nothing where position, spacing or slope belong",
+        ) from error
 
 
 def _header(path: Path) -> Dataset:
