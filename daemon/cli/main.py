@@ -45,10 +45,14 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run the command line; what overread itself says went wrong is one line, not a trace."""
+    """Run the command line; what goes wrong is one line, not a trace, which may quote values of a data set."""
     log.hush()
     try:
         app()
     except OverreadError as error:
         typer.secho(f"overread: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(EXIT_ERROR)
+    except Exception as error:  # noqa: BLE001 - the edge: whatever it was, nothing of its words may be shown
+        said = f"overread: unexpected {type(error).__name__} at {log.place(error.__traceback__)}; please report it"
+        typer.secho(said, err=True, fg=typer.colors.RED)
         sys.exit(EXIT_ERROR)

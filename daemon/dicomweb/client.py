@@ -12,6 +12,14 @@ from daemon.domain.delivery import Destination
 from daemon.errors import RetryableError, UnreachableError
 
 _JSON = "application/dicom+json"
+# Octets of an answer; of a query for one instance some 10 KB.
+MOST_ANSWER = 16 << 20
+
+
+class _OddAnswerError(requests.RequestException):
+    """An answer that is compressed though we take none so, or too long."""
+
+
 # What an administrator can mend there or here: as a rejected association, worth repeating.
 _MENDABLE = {
     401: "it does not know us: check token_file or password_file",
@@ -21,6 +29,7 @@ _MENDABLE = {
 }
 # The first that fits; what is left is a file of the configuration that cannot be read, and names itself.
 _FAULTS = (
+    (_OddAnswerError, "its answer is compressed, or longer than an answer can be; check the url"),
     (requests.ConnectTimeout, "no connection in time; check the url"),
     (requests.TooManyRedirects, "it redirects; give the url that it redirects to"),
     (requests.exceptions.SSLError, "its certificate is not trusted; check ca_file"),
@@ -50,7 +59,7 @@ def service(destination: Destination, limits: Limits) -> Iterator[Service]:
     """Yield a client of `destination`.
 
     Nothing of the environment (proxies, .netrc) is heeded, and no redirection followed: results go where the
-    configuration says.
+    configuration says. Answers are bounded, and XML is not parsed.
 
     Raises:
         UnreachableError: it is not there, does not let us in, or a file named in the configuration cannot be read.
@@ -61,13 +70,14 @@ def service(destination: Destination, limits: Limits) -> Iterator[Service]:
         session.max_redirects = 0
         session.verify = destination.ca_file or True
         session.headers["Accept"] = _JSON
+        session.headers["Accept-Encoding"] = "identity"
         session.auth = _Credentials(destination)
         timeout = (limits.connect_seconds, limits.answer_seconds)
         client = DICOMwebClient(destination.url.rstrip("/"), session=session, timeout=timeout)
         # The ledger knows when to try again.
         client.set_http_retry_params(retry=False)
         found = Service(destination=destination, client=client)
-        session.hooks["response"].append(lambda response, *_, **__: found.heard.append(response))
+        session.hooks["response"] += [_take, lambda response, *_, **__: found.heard.append(response)]
         try:
             yield found
         except (requests.RequestException, OSError) as error:
@@ -86,6 +96,26 @@ def check(destination: Destination, response: requests.Response) -> None:
         raise UnreachableError(f"{name}: HTTP {code}, {_MENDABLE[code]}")
     if code in {408, 429} or code >= 500:  # noqa: PLR2004 - RFC 9110 15.6
         raise RetryableError(f"{name}: HTTP {code}, it cannot take this now")
+
+
+def _take(response: requests.Response, *_: object, **__: object) -> None:
+    """Read an answer before anything else does, no further than it may be long; one in XML becomes none.
+
+    Raises:
+        _OddAnswerError: it is longer, or compressed.
+    """
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        response.close()
+        raise _OddAnswerError(response=response)
+    content = bytearray()
+    for chunk in response.iter_content(1 << 16):
+        content += chunk
+        if len(content) > MOST_ANSWER:
+            response.close()
+            raise _OddAnswerError(response=response)
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    # requests has no other way to bound what it reads
+    response._content = b"" if kind.endswith("xml") else bytes(content)  # noqa: SLF001
 
 
 class _Credentials(requests.auth.AuthBase):

@@ -14,6 +14,7 @@ from pydicom.tag import Tag
 from daemon.domain.instance import AcquisitionFacts, Geometry, Instance
 from daemon.errors import RefusedError
 from daemon.imaging.header import Element, Header, Kind, glance
+from daemon.imaging.unpack import MOST_HEADER, opened
 from daemon.uids import is_uid
 
 _SEVERAL = ("ImageType", "ScanningSequence", "CorrectedImage", "ImagePositionPatient", "ImageOrientationPatient")
@@ -90,8 +91,8 @@ def _header(path: Path, head: bytes) -> tuple[Header, str]:
     quick = glance(head, _WANTED)
     if quick is not None:
         return quick, quick.transfer_syntax_uid
-    full = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_KINDS))
-    return full, str(full.file_meta.TransferSyntaxUID)
+    source, syntax = opened(path, MOST_HEADER)
+    return pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(_KINDS)), str(syntax)
 
 
 def _instance(header: Header, transfer_syntax: str, stored: Stored) -> Instance:

@@ -14,6 +14,7 @@ from pydicom.pixels.utils import iter_pixels
 from daemon.domain.reasons import Reason
 from daemon.errors import UnprocessableError
 from daemon.imaging.frames import Frame, frames_of, normal
+from daemon.imaging.unpack import MOST_FRAME, MOST_HEADER, MOST_VOXELS, check_frames, opened
 from daemon.imaging.volume import Grid, Vector, Volume
 
 MIN_SLICES = 3
@@ -62,7 +63,7 @@ def read_series(paths: Sequence[Path]) -> SourceSeries:
     Raises:
         UnprocessableError: the pixels cannot be decoded, or the frames are no single volume; the reason says which.
     """
-    frames = [frame for path in paths for frame in frames_of(path, _header(path))]
+    frames = [frame for path in paths for frame in _frames(path)]
     ordered = _ordered(frames)
     voxels = _voxels(ordered)
     instances = list(dict.fromkeys(id(frame.header) for frame in ordered))
@@ -82,9 +83,22 @@ def read_series(paths: Sequence[Path]) -> SourceSeries:
     )
 
 
+def _frames(path: Path) -> list[Frame]:
+    header = _header(path)
+    try:
+        return list(frames_of(path, header))
+    except (TypeError, ValueError) as error:
+        # Its words quote the value, which may be anything.
+        raise UnprocessableError(
+            Reason.NO_GEOMETRY,
+            f"instance {header.get('SOPInstanceUID')} has text or nothing where position, spacing or slope belong",
+        ) from error
+
+
 def _header(path: Path) -> Dataset:
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, force=False)
+        source, _ = opened(path, MOST_HEADER)
+        header = pydicom.dcmread(source, stop_before_pixels=True, force=False)
     except Exception as error:
         # pydicom raises what its parsers raise; all of it means that the bytes are no DICOM.
         raise UnprocessableError(Reason.UNREADABLE_PIXELS, f"an instance cannot be parsed ({error})") from error
@@ -127,12 +141,11 @@ def _check_gaps(gaps: NDArray[np.float64]) -> None:
 
 
 def _voxels(frames: Sequence[Frame]) -> NDArray[np.float32]:
-    header = frames[0].header
-    voxels = np.empty((len(frames), int(header.Rows), int(header.Columns)), dtype=np.float32)
+    voxels = np.empty(_size(frames), dtype=np.float32)
     for path, group in groupby(sorted(enumerate(frames), key=lambda p: (str(p[1].path), p[1].index)), _path):
         members = list(group)
         wanted = [frame.index for _, frame in members]
-        for (place, frame), pixels in zip(members, _decoded(path, wanted), strict=True):
+        for (place, frame), pixels in zip(members, _decoded(path, wanted, members[0][1].header), strict=True):
             if pixels.shape != voxels.shape[1:]:
                 raise UnprocessableError(
                     Reason.UNREADABLE_PIXELS, f"decoded size {pixels.shape} is not what the header says"
@@ -141,13 +154,31 @@ def _voxels(frames: Sequence[Frame]) -> NDArray[np.float32]:
     return voxels
 
 
+def _size(frames: Sequence[Frame]) -> tuple[int, int, int]:
+    """Return slices, rows and columns, where that is no more than memory should be asked for."""
+    header = frames[0].header
+    rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
+    if rows * columns > MOST_FRAME or rows * columns * len(frames) > MOST_VOXELS:
+        raise UnprocessableError(
+            Reason.TOO_LARGE,
+            f"{len(frames)} slices of {rows} x {columns} are more than is read: {MOST_FRAME} pixels a slice and "
+            f"{MOST_VOXELS} voxels a series",
+        )
+    return len(frames), rows, columns
+
+
 def _path(pair: tuple[int, Frame]) -> Path:
     return pair[1].path
 
 
-def _decoded(path: Path, indices: Sequence[int]) -> Iterator[NDArray[np.integer]]:
+def _decoded(path: Path, indices: Sequence[int], header: Dataset) -> Iterator[NDArray[np.integer]]:
+    count = len(header.get("PerFrameFunctionalGroupsSequence") or [header])
+    rows, columns, octets = int(header.Rows), int(header.Columns), max(int(header.get("BitsAllocated") or 8) // 8, 1)
     try:
-        yield from iter_pixels(path, indices=list(indices))
+        source, syntax = opened(path, 2 * MOST_HEADER + count * rows * columns * octets)
+        if source is path and syntax.is_encapsulated:
+            check_frames(path, count, (rows, columns, octets))
+        yield from iter_pixels(source, indices=list(indices))
     except Exception as error:
         # Each plug-in raises its own kinds; all of them mean that these pixels cannot be had.
         raise UnprocessableError(Reason.UNREADABLE_PIXELS, f"the pixel data cannot be decoded ({error})") from error

@@ -226,6 +226,26 @@ def test_oblique_studies_are_read_in_place(tmp_path: Path) -> None:
     assert json.loads(told.stdout)["jobs"][0]["state"] == "COMPLETED"
 
 
+@pytest.mark.parametrize(
+    ("keyword", "code"),
+    [("RescaleSlope", 3), ("PixelSpacing", 3), ("ImagePositionPatient", 3), ("EchoTime", 3), ("ProtocolName", 0)],
+)
+def test_a_name_in_the_wrong_place_is_not_printed(keyword: str, code: int, tmp_path: Path) -> None:
+    """Where a number belongs a name is refused, and its words, which a parser would quote, are told nowhere."""
+
+    def plant(dataset: pydicom.Dataset, _: int) -> None:
+        dataset.add_new(keyword, "LO", "Plantedname")
+
+    study = head(tmp_path / "study")
+    edit(study, plant)
+    out = tmp_path / "results"
+    ran = overread("process", str(study), "--out", str(out), "--json")
+    told = " ".join([ran.stdout, ran.stderr, *(p.name for p in out.rglob("*"))])
+    assert ran.returncode == code, told
+    assert "Plantedname" not in told
+    assert "Traceback" not in told
+
+
 def test_nothing_printed_names_the_patient(tmp_path: Path) -> None:
     """Neither output nor error stream nor file names hold the name or ID, also where libraries dislike the name."""
     patient = Patient(name="Plantedname", patient_id="PLANTED-ID", birth_date="19010203")

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import subprocess
+import sys
+import threading
 import warnings
 
 import pytest
@@ -32,7 +35,7 @@ def test_an_error_is_logged_by_class_and_place_alone(capsys: pytest.CaptureFixtu
 def test_libraries_that_quote_data_sets_are_silent(name: str) -> None:
     """Below ERROR these write identifiers and values."""
     logger = logging.getLogger(name)
-    before = logger.level
+    before, hook = logger.level, threading.excepthook
     try:
         with warnings.catch_warnings(record=True) as caught:
             log.hush()
@@ -41,3 +44,35 @@ def test_libraries_that_quote_data_sets_are_silent(name: str) -> None:
         assert caught == []
     finally:
         logger.setLevel(before)
+        threading.excepthook = hook
+
+
+BROKEN = """
+import sys, threading
+from daemon import log
+from daemon.cli.main import app, main
+
+@app.command()
+def broken(beside: bool = False) -> None:
+    if beside:
+        log.configure()
+        thread = threading.Thread(target=int, args=("Doe^Jane",), name="beside")
+        thread.start()
+        thread.join()
+    else:
+        int("Doe^Jane")
+
+main()
+"""
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 1), (("--beside",), 0)], ids=["command", "thread"])
+def test_an_unexpected_error_shows_no_words_of_its_own(options: tuple[str, ...], code: int) -> None:
+    """Neither where it ends a command nor where it ends a thread: class and place alone."""
+    ran = subprocess.run(
+        [sys.executable, "-c", BROKEN, "broken", *options], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (code, "")
+    assert "ValueError" in ran.stderr
+    assert "Doe" not in ran.stderr
+    assert "Traceback" not in ran.stderr

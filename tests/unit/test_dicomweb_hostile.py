@@ -1,0 +1,112 @@
+"""A DICOMweb destination that means ill: it leads nowhere, and its answers cost little."""
+
+import gzip
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from daemon.dicomweb.client import MOST_ANSWER, Limits
+from daemon.dicomweb.courier import WebCourier
+from daemon.domain.delivery import Destination, SendOutcome
+from daemon.domain.references import Reference
+from daemon.errors import UnreachableError
+from tests.dicom_files import CT, SERIES, STUDY, ct_file
+from tests.peers import HOST
+
+COURIER = WebCourier(Limits(connect_seconds=5, answer_seconds=20))
+ONE = Reference(study_instance_uid=STUDY, series_instance_uid=SERIES, sop_class_uid=CT, sop_instance_uid="1.2.3")
+# Sequences in sequences, deeper than a parser's stack.
+DEPTH = 3000
+OPEN, END = b'<DicomAttribute keyword="FailedSOPSequence" vr="SQ"><Item>', b"</Item></DicomAttribute>"
+DEEP = b"<NativeDicomModel>" + OPEN * DEPTH + END * DEPTH + b"</NativeDicomModel>"
+
+
+class Web(ThreadingHTTPServer):
+    """Answers everything with `status`, `headers` and `content`, and counts the requests."""
+
+    daemon_threads = True
+    status = 200
+    headers: dict[str, str]
+    content = b""
+    requests = 0
+
+
+class Answers(BaseHTTPRequestHandler):
+    """What a `Web` answers with."""
+
+    def answer(self) -> None:
+        """Read the request and answer."""
+        assert isinstance(self.server, Web)
+        self.server.requests += 1
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(self.server.status)
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        try:
+            self.wfile.write(self.server.content)
+        except ConnectionError:
+            self.close_connection = True
+
+    do_GET = do_POST = answer  # noqa: N815 - the names are the library's
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def running() -> Iterator[Web]:
+    """Run a server."""
+    with Web((HOST, 0), Answers) as server:
+        server.headers = {}
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+web = pytest.fixture(running)
+elsewhere = pytest.fixture(running)
+
+
+def destination(web: Web) -> Destination:
+    """Return the server as a destination."""
+    return Destination(name="web", url=f"http://{HOST}:{web.server_port}/dicom-web")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_redirection_is_followed(web: Web, elsewhere: Web, status: int, tmp_path: Path) -> None:
+    """Neither a query nor an object goes to another host, nor to another address of the same."""
+    for target in (f"http://{HOST}:{elsewhere.server_port}/", f"http://{HOST}:{web.server_port}/inside"):
+        web.status, web.headers, web.requests = status, {"Location": target}, 0
+        with pytest.raises(UnreachableError, match="it redirects; give the url"):
+            COURIER.present(destination(web), [ONE])
+        (result,) = COURIER.send(destination(web), [ct_file(tmp_path / "ct.dcm")])
+        assert (result.outcome, "it redirects" in result.detail) == (SendOutcome.RETRY, True)
+        assert (web.requests, elsewhere.requests) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "content"),
+    [
+        ({"Content-Type": "application/dicom+json"}, b"[" + b" " * (MOST_ANSWER + 1) + b"]"),
+        ({"Content-Type": "application/dicom+json", "Content-Encoding": "gzip"}, gzip.compress(bytes(1 << 20))),
+    ],
+    ids=["long", "compressed"],
+)
+def test_an_answer_is_read_no_further_than_it_may_be_long(web: Web, headers: dict[str, str], content: bytes) -> None:
+    """Too long, or a bomb: the destination is not well, and says so."""
+    web.headers, web.content = headers, content
+    with pytest.raises(UnreachableError, match="compressed, or longer than an answer can be"):
+        COURIER.present(destination(web), [ONE])
+
+
+@pytest.mark.parametrize("kind", ["application/dicom+xml", "application/xml"])
+def test_xml_is_not_parsed(web: Web, kind: str, tmp_path: Path) -> None:
+    """Nesting that would break a parser breaks nothing; what became of the object is taken from the HTTP status."""
+    web.headers, web.content = {"Content-Type": kind}, DEEP
+    (result,) = COURIER.send(destination(web), [ct_file(tmp_path / "ct.dcm")])
+    assert result.outcome is SendOutcome.STORED
