@@ -29,6 +29,8 @@ from tests.sources import Case, case
 PIXELMED = Path(__file__).parents[1] / "java" / "Pixelmed.java"
 # Pixelmed asks for Laterality whenever a body part is named; PS3.3 C.7.3.1 only where the part is paired.
 UNPAIRED = "Error: GeneralSeriesModule/Laterality"
+# Pixelmed takes any letter beyond ASCII for illegal in a name, whatever the character set; the bytes are the source's.
+BEYOND_ASCII = "Error: PatientModule/PatientName/: PatientName/value[1]/: Illegal character(s)"
 # A report takes Pixelmed seconds, and nothing of it depends on how slices lie: only those that differ are asked for.
 REPORTS = ("axial", "many lesions", "no lesion", "multi-frame", "no type 2", "korean", "petct")
 VERBATIM = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "AccessionNumber")
@@ -183,7 +185,7 @@ def test_pixelmed_finds_no_error(build: Build) -> None:
     )
     lines = told.stdout.splitlines()
     assert sum("validation complete" in line for line in lines) == len(paths)
-    assert [line for line in lines if line.startswith("Error") and not line.startswith(UNPAIRED)] == []
+    assert [line for line in lines if line.startswith("Error") and not line.startswith((UNPAIRED, BEYOND_ASCII))] == []
 
 
 def test_a_planted_flip_is_caught(tmp_path: Path) -> None:
