@@ -54,9 +54,14 @@ class Patience:
         return self.quiet * 4
 
 
+# What came later than now came by a clock that has been set right since, beyond what two machines' clocks may differ.
+SKEW = timedelta(minutes=1)
+
+
 def judge(study: StudyFacts, now: datetime, patience: Patience) -> Completeness:
     """Return the completeness of a study, by evidence before time."""
-    silent = now - max(i.received_at for i in study.instances)
+    times = [i.received_at for i in study.instances if i.received_at <= now + SKEW]
+    silent = now - max(times, default=now - patience.hopeful)
     series = [s for s in by_series(study.instances) if len(s.instances) > 1]
     gaps = [s for s in series if flaw(s.instances) is Reason.MISSING_SLICES]
     short = [text for text in map(_shortfall, series) if text]
