@@ -54,6 +54,7 @@ from daemon.ledger.jobs import Jobs
 from daemon.ledger.listings import Listings
 from daemon.ledger.pauses import Pauses
 from daemon.ledger.queries import Queries
+from daemon.ledger.times import Reach, Times
 from daemon.services.arrivals import Arrivals
 from daemon.services.assemble import Assemble
 from daemon.services.deliver import Confirm, Deliver, DeliveryRules, Post
@@ -146,6 +147,16 @@ class House:
     def circuits(self) -> Circuits:
         """Return the ledger's destinations that were not reached."""
         return Circuits(self.engine)
+
+    def times(self) -> Times:
+        """Return what rights times that a wrong clock wrote."""
+        rules = WorkRules(worker="", destinations=tuple, software_version="")
+        reach = Reach(
+            lease=timedelta(seconds=self.settings.inference.lease_seconds),
+            job=rules.pause * rules.attempts,
+            delivery=max(self.retry.longest, timedelta(seconds=self.settings.delivery.report_wait_seconds)),
+        )
+        return Times(self.engine, reach)
 
     @cached_property
     def pauses(self) -> Pauses:

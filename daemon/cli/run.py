@@ -157,12 +157,16 @@ def deliver(config: ConfigOption = None) -> None:
     with _running(config, "deliver") as (house, stop):
         house.circuits.hasten(house.clock.now())
         send, confirm = house.post()
-        retire = house.retire()
+        retire, times = house.retire(), house.times()
         posting = Posting(lambda: tuple(house.destinations()), (send, confirm))
         posting.refresh(stop)
 
         def tend() -> int:
             posting.refresh(stop)
+            if righted := times.correct(house.clock.now()):
+                LOGGER.warning(
+                    "%d times lay too far ahead, by a clock that was set right since; they are due now", righted
+                )
             send.bury()
             confirm.bury()
             return retire.step()

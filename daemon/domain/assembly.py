@@ -12,6 +12,8 @@ from daemon.domain.reasons import Reason
 
 # A PET is read with its CT, so that either waits for the other once it is known to exist.
 _PAIR = frozenset({"PT", "CT"})
+# How far two machines' clocks may differ.
+SKEW = timedelta(minutes=1)
 
 
 class Verdict(StrEnum):
@@ -49,11 +51,15 @@ class StudyFacts:
     notified_at: datetime | None = None
     inquiry: Inquiry | None = None
 
-    @property
-    def news_at(self) -> datetime:
-        """Return when the newest instance came, or the newest word of one."""
-        newest = max(i.received_at for i in self.instances)
-        return max(newest, self.notified_at) if self.notified_at else newest
+    def silent(self, now: datetime) -> timedelta:
+        """Return how long ago the newest instance came, or the newest word of one.
+
+        What came later than now came by a clock that has been set right since, and does not count; where all did, the
+        silence is endless.
+        """
+        times = [i.received_at for i in self.instances]
+        told = [t for t in (*times, self.notified_at) if t is not None and t <= now + SKEW]
+        return now - max(told) if told else timedelta.max
 
     @property
     def listed(self) -> Mapping[str, frozenset[str]]:
@@ -158,7 +164,7 @@ def to_ask(study: StudyFacts, now: datetime, patience: Patience) -> bool:
     asking, inquiry = patience.asking, study.inquiry
     if asking is None or study.all_here or study.open_associations or (inquiry and now < inquiry.until):
         return False
-    if now - study.news_at < patience.quiet and not _by_evidence(study, now, patience).ready:
+    if study.silent(now) < patience.quiet and not _by_evidence(study, now, patience).ready:
         return False
     if inquiry is None or not study.asked:
         return True
@@ -171,11 +177,11 @@ def _awaited(study: StudyFacts, now: datetime, patience: Patience) -> bool:
         return False
     if study.inquiry and study.inquiry.under_way:
         return now < study.inquiry.until
-    return now - study.news_at < patience.quiet + patience.asking.answer
+    return study.silent(now) < patience.quiet + patience.asking.answer
 
 
 def _by_evidence(study: StudyFacts, now: datetime, patience: Patience) -> Completeness:
-    silent = now - study.news_at
+    silent = study.silent(now)
     if study.all_here:
         return _all_here(study, silent, patience)
     if study.open_associations:
