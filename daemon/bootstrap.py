@@ -22,6 +22,7 @@ from daemon.audit.marks import Marks
 from daemon.audit.trail import Trail
 from daemon.clock import SystemClock
 from daemon.config import Settings
+from daemon.couriers import Couriers
 from daemon.dicomweb.courier import WebCourier
 from daemon.dimse.archive import Archive
 from daemon.dimse.courier import Courier
@@ -37,10 +38,9 @@ from daemon.domain.audit import (
     started,
     stopped,
 )
-from daemon.domain.delivery import Destination, Echo, RetryPolicy, SendResult
+from daemon.domain.delivery import Destination, RetryPolicy
 from daemon.domain.evidence import Notice
 from daemon.domain.pause import Activity
-from daemon.domain.references import Reference
 from daemon.errors import FatalError
 from daemon.inference.bundle import installed
 from daemon.inference.reader import BundleReader
@@ -66,34 +66,6 @@ from daemon.services.retire import RetentionRules, Retire
 from daemon.spool.store import Spool
 
 MEGABYTE = 1 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Couriers:
-    """The network toward destinations: DICOMweb to those with a URL, DIMSE to the others."""
-
-    dimse: Courier
-    dicomweb: WebCourier
-
-    def to(self, destination: Destination) -> Courier | WebCourier:
-        """Return the one that reaches `destination`."""
-        return self.dicomweb if destination.url else self.dimse
-
-    def echo(self, destination: Destination) -> Echo:
-        """Verify a destination."""
-        return self.to(destination).echo(destination)
-
-    def send(self, destination: Destination, paths: Sequence[Path]) -> Iterator[SendResult]:
-        """Send files, a result each."""
-        return self.to(destination).send(destination, paths)
-
-    def ask_commitment(self, destination: Destination, transaction_uid: str, references: Sequence[Reference]) -> bool:
-        """Ask to commit; False where the destination offers no such service."""
-        return self.to(destination).ask_commitment(destination, transaction_uid, references)
-
-    def present(self, destination: Destination, references: Sequence[Reference]) -> frozenset[str]:
-        """Return the SOP Instance UIDs that the destination lists."""
-        return self.to(destination).present(destination, references)
 
 
 class House:
