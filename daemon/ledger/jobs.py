@@ -260,7 +260,9 @@ def _check_newest(session: Session, job: JobRow) -> None:
         )
     )
     if newer is not None:
-        raise IllegalTransitionError(f"job {job.id} was superseded by job {newer}, which answers for the study")
+        raise IllegalTransitionError(
+            f"job {job.id} was superseded by job {newer}, which reads what came since; see `overread jobs show {newer}`"
+        )
 
 
 def _claimed(session: Session, job: JobRow) -> Claimed:

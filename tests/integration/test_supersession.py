@@ -11,6 +11,8 @@ from pydicom.dataset import Dataset, FileDataset
 from sqlalchemy import text
 
 from daemon.bootstrap import reader
+from daemon.dimse.sender import send
+from daemon.domain.delivery import Destination, SendOutcome
 from daemon.inference.reader import BundleReader
 from daemon.ledger.queries import Queries
 from daemon.ledger.rows import IllegalTransitionError
@@ -18,7 +20,7 @@ from daemon.services.assemble import Assemble
 from daemon.services.process import Process, Stores, WorkRules
 from dicom_fixtures.planes import Layout
 from dicom_fixtures.studies import StudyRequest, make_brain_mri
-from tests.peers import need
+from tests.peers import free_port, need, orthanc
 from tests.pushes import Site, site
 from tests.sources import COARSE
 from tests.tiny_bundle import make_tiny_bundle
@@ -115,6 +117,29 @@ def test_a_second_answer_is_valid_and_a_text_viewer_shows_what_it_supersedes(
     told_once = {key.strip(): value.strip() for key, _, value in (n.partition(":") for n in shown.stdout.splitlines())}
     assert told_once["Predecessor Docs"] == "1"
     assert told_once["Series"] == "AI Brain tumour report, version 2 (research use) (#9102)"
+
+
+@pytest.mark.peers
+def test_a_pacs_lists_both_answers_side_by_side(
+    here: Site, models: BundleReader, head: list[FileDataset], tmp_path: Path
+) -> None:
+    """Orthanc keeps four series of one study, each with a number and words of its own."""
+    paths = []
+    for part in (head[:-2], head[-2:]):
+        push(here, part)
+        paths += [Path(str(dataset.filename)) for dataset in answer(here, models)]
+    with orthanc(tmp_path / "pacs", known={"OVERREAD": free_port()}, http=True) as peer:
+        pacs = Destination(name="pacs", ae_title=peer.ae_title, host=peer.host, port=peer.port)
+        assert {result.outcome for result in send(pacs, paths, "OVERREAD")} == {SendOutcome.STORED}
+        listed = peer.rest("/series?expand")
+    assert isinstance(listed, list)
+    tags = [series["MainDicomTags"] for series in listed]
+    assert sorted((tag["SeriesNumber"], tag["SeriesDescription"]) for tag in tags) == [
+        ("9001", "AI Brain tumour outline (research use)"),
+        ("9002", "AI Brain tumour report (research use)"),
+        ("9101", "AI Brain tumour outline, version 2 (research use)"),
+        ("9102", "AI Brain tumour report, version 2 (research use)"),
+    ]
 
 
 def test_a_job_given_back_is_not_worked_on_after_a_fuller_one_came(
