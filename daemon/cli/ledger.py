@@ -29,7 +29,7 @@ def house(config: "Path | None") -> "House":
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show how many studies, jobs, deliveries and destinations there are, by state."""
+    """Show how many studies, jobs, deliveries and destinations there are, by state, and what needs care."""
     from collections import Counter
 
     from daemon.domain.delivery import reached
@@ -38,8 +38,9 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     circuits = here.circuits.all()
     standing = {name: reached(circuits.get(name)) for name in here.destinations()}
     counts = {**here.queries.counts(), "destinations": dict(Counter(standing.values()))}
+    cares = _cares(here)
     if as_json:
-        emit(counts)
+        emit({**counts, "cares": cares})
         return
     for name, states in counts.items():
         typer.echo(f"{name:13}" + "  ".join(f"{state} {count}" for state, count in states.items()))
@@ -47,6 +48,24 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         circuit = circuits[name]
         since = circuit.since.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         typer.echo(f"{name}: {circuit.failures} failures since {since}: {circuit.reason}")
+    for care in cares:
+        typer.secho(care, fg=typer.colors.YELLOW)
+
+
+def _cares(here: "House") -> list[str]:
+    """Return what an administrator should see to: certificates that end soon, audit messages that wait."""
+    from daemon.audit.forward import progress
+    from daemon.dimse.certificates import ailments
+    from daemon.errors import OverreadError
+
+    try:
+        found = ailments(here.settings.tls.credentials, here.clock.now())
+    except OverreadError as error:
+        found = [str(error)]
+    behind = progress(here.trail.chain) if here.settings.audit.repository else None
+    if behind and behind.failures:
+        found.append(f"{behind.waiting} audit messages wait since {behind.since}: {behind.reason}")
+    return found
 
 
 @studies.command("list")
