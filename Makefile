@@ -1,5 +1,8 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
+FAULT_TESTS := tests/integration/test_faults.py tests/integration/test_network.py tests/integration/test_circuit_peers.py \
+	tests/integration/test_supervisor.py tests/integration/test_bad_input.py tests/unit/test_ledger_gone.py \
+	tests/unit/test_services.py tests/unit/test_services_process.py tests/unit/test_circuit.py
 
 .PHONY: setup demo test check bench torture audit lock format clean
 
@@ -39,5 +42,6 @@ format:
 clean:
 	rm -rf .venv build demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-torture: setup  ## kill -9 fifty times while ten studies are pushed
-	@scripts/isolated.sh $(PY) -m tests.torture
+torture: setup  ## every fault test, then kill -9 at 100 random moments on a bad network; TORTURE="--kills 200" for more
+	@scripts/isolated.sh $(PY) -m pytest -q $(FAULT_TESTS)
+	@scripts/isolated.sh $(PY) -m tests.torture $(TORTURE)

@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +22,12 @@ from daemon.audit.marks import Marks
 from daemon.audit.trail import Trail
 from daemon.clock import SystemClock
 from daemon.config import Settings
+from daemon.couriers import Couriers
 from daemon.dicomweb.courier import WebCourier
+from daemon.dimse.archive import Archive
 from daemon.dimse.courier import Courier
 from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.dimse.tls import client_context, explain
-from daemon.domain.admission import with_destinations
-from daemon.domain.assembly import Patience
 from daemon.domain.audit import (
     SECURITY_CONFIGURATION,
     ObjectRole,
@@ -38,8 +38,9 @@ from daemon.domain.audit import (
     started,
     stopped,
 )
-from daemon.domain.delivery import Destination, Echo, RetryPolicy, SendResult
-from daemon.domain.references import Reference
+from daemon.domain.delivery import Destination, RetryPolicy
+from daemon.domain.evidence import Notice
+from daemon.domain.pause import Activity
 from daemon.errors import FatalError
 from daemon.inference.bundle import installed
 from daemon.inference.reader import BundleReader
@@ -50,45 +51,21 @@ from daemon.ledger.engine import connect
 from daemon.ledger.files import Files
 from daemon.ledger.intake import Intake
 from daemon.ledger.jobs import Jobs
+from daemon.ledger.listings import Listings
+from daemon.ledger.pauses import Pauses
 from daemon.ledger.queries import Queries
+from daemon.ledger.times import Reach, Times
 from daemon.services.arrivals import Arrivals
 from daemon.services.assemble import Assemble
 from daemon.services.deliver import Confirm, Deliver, DeliveryRules, Post
 from daemon.services.departures import Departures
+from daemon.services.inquire import Archives, Inquire
 from daemon.services.process import Process, Stores, WorkRules
 from daemon.services.receive import Reception, reconcile
 from daemon.services.retire import RetentionRules, Retire
 from daemon.spool.store import Spool
 
 MEGABYTE = 1 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Couriers:
-    """The network toward destinations: DICOMweb to those with a URL, DIMSE to the others."""
-
-    dimse: Courier
-    dicomweb: WebCourier
-
-    def to(self, destination: Destination) -> Courier | WebCourier:
-        """Return the one that reaches `destination`."""
-        return self.dicomweb if destination.url else self.dimse
-
-    def echo(self, destination: Destination) -> Echo:
-        """Verify a destination."""
-        return self.to(destination).echo(destination)
-
-    def send(self, destination: Destination, paths: Sequence[Path]) -> Iterator[SendResult]:
-        """Send files, a result each."""
-        return self.to(destination).send(destination, paths)
-
-    def ask_commitment(self, destination: Destination, transaction_uid: str, references: Sequence[Reference]) -> bool:
-        """Ask to commit; False where the destination offers no such service."""
-        return self.to(destination).ask_commitment(destination, transaction_uid, references)
-
-    def present(self, destination: Destination, references: Sequence[Reference]) -> frozenset[str]:
-        """Return the SOP Instance UIDs that the destination lists."""
-        return self.to(destination).present(destination, references)
 
 
 class House:
@@ -134,9 +111,29 @@ class House:
         return Deliveries(self.engine, self.retry)
 
     @cached_property
+    def listings(self) -> Listings:
+        """Return what others say of studies."""
+        return Listings(self.engine)
+
+    @cached_property
     def circuits(self) -> Circuits:
         """Return the ledger's destinations that were not reached."""
         return Circuits(self.engine)
+
+    def times(self) -> Times:
+        """Return what rights times that a wrong clock wrote."""
+        rules = WorkRules(worker="", destinations=tuple, software_version="")
+        reach = Reach(
+            lease=timedelta(seconds=self.settings.inference.lease_seconds),
+            job=rules.pause * rules.attempts,
+            delivery=max(self.retry.longest, timedelta(seconds=self.settings.delivery.report_wait_seconds)),
+        )
+        return Times(self.engine, reach)
+
+    @cached_property
+    def pauses(self) -> Pauses:
+        """Return what an administrator holds."""
+        return Pauses(self.engine)
 
     @cached_property
     def files(self) -> Files:
@@ -231,7 +228,8 @@ class House:
 
     def destinations(self) -> dict[str, Destination]:
         """Return the destinations by name: the file's, and those added by command."""
-        added = {d.name: d for d in self.deliveries.destinations()}
+        tls = self.settings.tls
+        added = {d.name: replace(d, tls=d.tls and tls.client(d.ae_title)) for d in self.deliveries.destinations()}
         return {**added, **{d.name: d for d in self.settings.destinations()}}
 
     def salt(self) -> bytes:
@@ -243,6 +241,10 @@ class House:
                 file.write(secrets.token_bytes(32))
         return path.read_bytes()
 
+    def intake(self) -> Intake:
+        """Return where instances are recorded."""
+        return Intake(self.engine, self.settings.listener.max_study_instances)
+
     def listener(self, intake: Intake) -> Listener:
         """Return a listener that receives into the spool and the ledger."""
         section = self.settings.listener
@@ -250,16 +252,20 @@ class House:
             ae_title=section.ae_title,
             host=section.host,
             port=section.port,
-            callers=with_destinations(
-                section.callers, (d.ae_title for d in self.destinations().values() if d.ae_title)
-            ),
+            callers=frozenset(section.callers),
+            destinations=lambda: [d.ae_title for d in self.destinations().values() if d.ae_title],
             allow_any_caller=section.allow_any_caller,
             tls=self.settings.tls.server,
+            users=section.user_list,
+            paused=lambda: self.pauses.holds(Activity.RECEPTION),
             max_associations=section.max_associations,
+            max_per_peer=section.max_associations_per_peer,
+            stop_seconds=section.stop_seconds,
         )
         arrivals = self.arrivals(intake)
-        reception = Reception(self.spool, arrivals, self.clock, self.salt())
-        return Listener(settings, reception, CommitmentReports(self), arrivals)
+        most = section.max_instance_mb * MEGABYTE
+        reception = Reception(self.spool, arrivals, self.clock, self.salt(), most)
+        return Listener(settings, reception, CommitmentReports(self), arrivals, AvailabilityNotices(self))
 
     def arrivals(self, intake: Intake) -> Arrivals:
         """Return an intake that accounts for what comes in."""
@@ -275,7 +281,14 @@ class House:
 
     def assemble(self) -> Assemble:
         """Return the verb assemble."""
-        return Assemble(self.jobs, self.reader.bundles, self.clock, Patience(quiet=self.settings.quiet))
+        return Assemble(self.jobs, self.reader.bundles, self.clock, self.settings.assembly.patience)
+
+    def inquire(self) -> Inquire:
+        """Return the verb inquire, which does nothing where no archive is named."""
+        section = self.settings.assembly
+        network = Archive(self.settings.listener.ae_title)
+        archives = Archives(network=network, destinations=self.destinations, name=section.archive)
+        return Inquire(self.jobs, self.listings, archives, self.clock, section.patience)
 
     def process(self) -> Process:
         """Return the verb process, as one worker."""
@@ -316,6 +329,7 @@ class House:
             courier=self.courier(),
             destinations=self.destinations,
             departures=self.departures("deliver"),
+            paused=lambda: self.pauses.holds(Activity.DELIVERIES),
         )
         return Deliver(post, self.clock, rules), Confirm(post, self.clock, rules)
 
@@ -339,6 +353,17 @@ class CommitmentReports:
     def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: Mapping[str, str]) -> None:
         """Record a report."""
         self.house.deliveries.committed(transaction_uid, committed, failed, self.house.clock.now())
+
+
+@dataclass(frozen=True)
+class AvailabilityNotices:
+    """Instance Availability Notifications into the ledger."""
+
+    house: House
+
+    def on_notice(self, notice: Notice) -> None:
+        """Record a notification."""
+        self.house.listings.notified(notice, self.house.clock.now())
 
 
 def die() -> None:

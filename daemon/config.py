@@ -1,20 +1,23 @@
 """One `overread.toml`, read once into a frozen tree; `OVERREAD_SECTION__KEY` in the environment overrides.
 
-The descriptions below are the comments that `overread init` writes.
+The descriptions below are the comments that `overread init` writes (`daemon.cli.template`).
 """
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from daemon.domain.admission import AllowedCaller, checked_ae_title
+from daemon.domain.admission import AllowedCaller, UserList, checked_ae_title
+from daemon.domain.assembly import Asking, Patience
 from daemon.domain.delivery import Destination
+from daemon.domain.identity import User
 from daemon.domain.repository import Repository
 from daemon.domain.trust import ClientTls, Credentials, Proof, ServerTls
 from daemon.errors import FatalError
@@ -26,29 +29,32 @@ _URL = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 AETitle = Annotated[str, AfterValidator(checked_ae_title)]
 
 
-def _checked_caller(text: str) -> str:
-    AllowedCaller.parse(text)
-    return text
+def _read_by(read: Callable[[str], object]) -> AfterValidator:
+    """Return what refuses a text that `read` does, and else leaves it as it is."""
 
+    def checked(text: str) -> str:
+        read(text)
+        return text
 
-def _checked_proof(text: str) -> str:
-    checked_ae_title(Proof.parse(text).ae_title)
-    return text
+    return AfterValidator(checked)
 
 
 def _checked_repository(text: str) -> str:
     return str(Repository.parse(text)) if text else text
 
 
-CallerEntry = Annotated[str, AfterValidator(_checked_caller)]
-ProofEntry = Annotated[str, AfterValidator(_checked_proof)]
+CallerEntry = Annotated[str, _read_by(AllowedCaller.parse)]
+UserEntry = Annotated[str, _read_by(User.parse)]
+ProofEntry = Annotated[str, _read_by(lambda text: checked_ae_title(Proof.parse(text).ae_title))]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of the file."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ListenerSection(_Section):
+class ListenerSection(Section):
     """Where modalities and PACS push studies to."""
 
     ae_title: AETitle = Field("OVERREAD", description="Our AE title, as others call us.")
@@ -58,15 +64,38 @@ class ListenerSection(_Section):
         (), description="Who may send to us: AE, or AE@ADDRESS with an IP address or network, such as MR1@10.0.0.0/24."
     )
     allow_any_caller: bool = Field(default=False, description="Accept any calling AE title.")
+    users: tuple[UserEntry, ...] = Field(
+        (),
+        description="Users with passcodes that callers must name, each made by `overread user NAME`; none: not asked.",
+    )
+    callers_without_user: tuple[AETitle, ...] = Field(
+        (), description="Calling AE titles that need no user, such as a PACS that reports its commitments."
+    )
     max_associations: int = Field(32, ge=1, description="Associations at one time.")
+    max_associations_per_peer: int = Field(24, ge=1, description="The same of one calling AE title at one address.")
+    max_instance_mb: int = Field(4096, ge=1, description="Refuse an instance (0xA700) that is larger.")
+    stop_seconds: float = Field(30, gt=0, description="When stopped, associations under way may take this long to end.")
+    max_study_instances: int = Field(
+        20000, ge=1, description="Refuse further instances (0xA700) of a study of so many; what came of it is not read."
+    )
 
     @property
     def callers(self) -> tuple[AllowedCaller, ...]:
         """Return `allowed_callers`, read."""
         return tuple(map(AllowedCaller.parse, self.allowed_callers))
 
+    @property
+    def address(self) -> str:
+        """Return where it listens, in a word."""
+        return f"{self.host}:{self.port}"
 
-class DataSection(_Section):
+    @property
+    def user_list(self) -> UserList:
+        """Return `users` and `callers_without_user`, read."""
+        return UserList(users=tuple(map(User.parse, self.users)), exempt=frozenset(self.callers_without_user))
+
+
+class DataSection(Section):
     """Where received studies, results and the ledger are kept."""
 
     folder: Path = Field(Path("data"), description="Data folder, relative to this file.")
@@ -75,13 +104,30 @@ class DataSection(_Section):
     keep_days: float = Field(7, ge=0, description="Free confirmed studies after this many days.")
 
 
-class AssemblySection(_Section):
+class AssemblySection(Section):
     """When a study counts as having arrived."""
 
     quiet_seconds: float = Field(30, gt=0, description="Quiet time after the last instance, unless all are counted.")
+    archive: str = Field("", description="Destination that is asked (C-FIND) what a study holds; empty: nobody is.")
+    archive_seconds: float = Field(60, gt=0, description="Longest wait for its answer, beyond the quiet time.")
+    retrieve: bool = Field(
+        default=False, description="Fetch from it (C-MOVE) what is missing; it must know our AE title and address."
+    )
+
+    @model_validator(mode="after")
+    def _from_whom(self) -> Self:
+        if self.retrieve and not self.archive:
+            raise ValueError("retrieve = true needs archive, the name of the destination to fetch from")
+        return self
+
+    @property
+    def patience(self) -> Patience:
+        """Return how long is waited, and for what."""
+        asking = Asking(answer=timedelta(seconds=self.archive_seconds), retrieve=self.retrieve)
+        return Patience(quiet=timedelta(seconds=self.quiet_seconds), asking=asking if self.archive else None)
 
 
-class InferenceSection(_Section):
+class InferenceSection(Section):
     """How studies are read."""
 
     models: Path | None = Field(None, description="Folder of model bundles; left out, the ones that came along.")
@@ -93,16 +139,17 @@ class InferenceSection(_Section):
     threads: int = Field(2, ge=1, description="CPU threads of each worker.")
     lease_seconds: float = Field(30, gt=1, description="A worker unheard of for this long loses its job to another.")
     job_minutes: float = Field(30, gt=0, description="A job that takes longer has failed.")
+    stop_seconds: float = Field(60, gt=0, description="When stopped, a job under way is given back after this long.")
     memory_mb: int = Field(0, ge=0, description="Memory of each worker; a job that needs more has failed. 0: no limit.")
 
 
-class ResultsSection(_Section):
+class ResultsSection(Section):
     """What results say of themselves."""
 
     research_use: bool = Field(default=True, description="Mark every object as research use, preliminary.")
 
 
-class DeliverySection(_Section):
+class DeliverySection(Section):
     """How results go out."""
 
     first_retry_seconds: float = Field(5, gt=0, description="Wait after the first failed attempt; doubles each time.")
@@ -114,7 +161,7 @@ class DeliverySection(_Section):
     )
 
 
-class AuditSection(_Section):
+class AuditSection(Section):
     """Where audit messages go besides the local log, which is always on."""
 
     repository: Annotated[str, AfterValidator(_checked_repository)] = Field(
@@ -127,7 +174,7 @@ class AuditSection(_Section):
         return Repository.parse(self.repository) if self.repository else None
 
 
-class TlsSection(_Section):
+class TlsSection(Section):
     """How connections are secured: TLS 1.2 or 1.3, PEM files. Renewed files count from the next association on."""
 
     listener: bool = Field(default=False, description="The listener speaks TLS only.")
@@ -176,7 +223,7 @@ class TlsSection(_Section):
         return ClientTls(credentials=self.credentials, proofs=own)
 
 
-class DestinationSection(_Section):
+class DestinationSection(Section):
     """Where results go: a DICOM node by ae_title, host and port, or a DICOMweb service by url."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="What you call it.")
@@ -253,6 +300,12 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
+    def _archive(self) -> Self:
+        if any(d.url for d in self.destination if d.name == self.assembly.archive):
+            raise ValueError("assembly.archive names a DICOMweb service; name a DICOM node, which answers C-FIND")
+        return self
+
+    @model_validator(mode="after")
     def _authorities(self) -> Self:
         if self.tls.authorities is None and any(d.tls for d in self.destination):
             raise ValueError(
@@ -279,11 +332,6 @@ class Settings(BaseSettings):
         for name, value in self.model_dump(mode="json").items():
             found |= {f"{name}.{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
         return found
-
-    @property
-    def quiet(self) -> timedelta:
-        """Return the quiet time."""
-        return timedelta(seconds=self.assembly.quiet_seconds)
 
     def models(self) -> Path:
         """Return the folder of model bundles."""
@@ -349,37 +397,3 @@ def resolved(section: DestinationSection, base: Path) -> DestinationSection:
     """Return a destination whose files are absolute; relative ones lie in `base`."""
     files = {name: value for name, value in section.model_dump().items() if isinstance(value, Path)}
     return section.model_copy(update={name: (base / value).resolve() for name, value in files.items()})
-
-
-def template(listener: dict[str, Any], destinations: list[DestinationSection]) -> str:
-    """Return a commented configuration with every key; `listener` replaces defaults."""
-    lines = ["# Overread's configuration. The environment overrides it, for example OVERREAD_LISTENER__PORT=104."]
-    for name, field in Settings.model_fields.items():
-        section = field.annotation
-        if not (isinstance(section, type) and issubclass(section, _Section)):
-            continue
-        lines += ["", f"# {section.__doc__}", f"[{name}]"]
-        for key, option in section.model_fields.items():
-            value = listener.get(key, option.default) if name == "listener" else option.default
-            lines += [f"# {option.description}", _assignment(key, value)]
-    for destination in destinations:
-        lines += ["", f"# {DestinationSection.__doc__}", "[[destination]]"]
-        lines += [_assignment(key, value) for key, value in destination.model_dump().items()]
-    return "\n".join(lines) + "\n"
-
-
-def _assignment(key: str, value: object) -> str:
-    if value is None:
-        return f"# {key} ="
-    if isinstance(value, bool):
-        return f"{key} = {str(value).lower()}"
-    if isinstance(value, int | float):
-        return f"{key} = {value}"
-    if isinstance(value, tuple | list):
-        return f"{key} = [{', '.join(_quoted(v) for v in value)}]"
-    return f"{key} = {_quoted(value)}"
-
-
-def _quoted(value: object) -> str:
-    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

@@ -1,5 +1,6 @@
 """Processes: the loops of each verb, and the supervisor over them."""
 
+import fcntl
 import logging
 import os
 import resource
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import Protocol
 
 LOGGER = logging.getLogger(__name__)
+# In the data folder: where the listener that runs listens.
+LISTENING = "listening"
 SUPERVISED = "OVERREAD_SUPERVISED"
 POLL_SECONDS = 0.5
 RETIRE_SECONDS = 60.0
 FORWARD_SECONDS = 1.0
 FAULT_SECONDS = 5.0
-DRAIN_SECONDS = 120.0
+# The supervisor waits so much longer than what its parts allow themselves.
+DRAIN_SECONDS = 20.0
 # A part that died is started again after this long.
 RESTART_SECONDS = 2.0
 
@@ -65,6 +69,45 @@ def loop(name: str, step: Callable[[], object], stop: threading.Event, wait: flo
             continue
         if not busy:
             stop.wait(wait)
+
+
+@contextmanager
+def grace(stop: threading.Event, seconds: float, overdue: Callable[[], None]) -> Iterator[None]:
+    """Call `overdue`, from another thread, where the body goes on for more than `seconds` after `stop`."""
+    done = threading.Event()
+
+    def watch() -> None:
+        stop.wait()
+        if not done.wait(seconds):
+            overdue()
+
+    threading.Thread(target=watch, name="grace", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+@contextmanager
+def marked(path: Path, text: str) -> Iterator[None]:
+    """Say `text` in a file while the body runs; the lock on it ends with this process, however that ends."""
+    with path.open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        file.write(text)
+        file.flush()
+        yield
+
+
+def mark(path: Path) -> str:
+    """Return what a process that lives says in the file, empty where none does."""
+    if not path.exists():
+        return ""
+    with path.open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read()
+    return ""
 
 
 @contextmanager
@@ -119,9 +162,13 @@ def _post(name: str, verbs: Sequence[Sends], stop: threading.Event) -> None:
 
 
 class Supervisor:
-    """Runs the parts as processes of their own and starts again what dies."""
+    """Runs the parts as processes of their own and starts again what dies.
 
-    def __init__(self, config: Path, workers: int) -> None:
+    Told to stop it waits a little longer than the `seconds` that the parts allow themselves, then kills them.
+    """
+
+    def __init__(self, config: Path, workers: int, seconds: float) -> None:
+        self._seconds = seconds + DRAIN_SECONDS
         parts = ["listen", *["work"] * workers, "deliver"]
         self._commands = [[sys.executable, "-m", "daemon", part, "--config", str(config)] for part in parts]
         self._children: dict[int, subprocess.Popen[bytes]] = {}
@@ -151,9 +198,11 @@ class Supervisor:
     def _drain(self) -> None:
         for child in self._children.values():
             child.terminate()
+        deadline = time.monotonic() + self._seconds
         for child in self._children.values():
             with suppress(subprocess.TimeoutExpired):
-                child.wait(DRAIN_SECONDS)
+                child.wait(max(0.0, deadline - time.monotonic()))
             if child.poll() is None:
+                LOGGER.error("process %d did not stop in time and is killed", child.pid)
                 child.kill()
                 child.wait()

@@ -1,6 +1,7 @@
 """`python -m demo`: an MRI, a PET/CT and a normal study through the daemon into a PACS and back."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -122,24 +123,15 @@ def _push_and_wait(studies: list[Study], pacs: Pacs, port: int) -> set[str]:
 
 def _push(folder: Path, port: int) -> None:
     """C-STORE a folder, by DCMTK's storescu where it is installed, else by pynetdicom's."""
-    storescu = shutil.which("storescu")
+    # pynetdicom installs programs of DCMTK's names beside python, which come first in an activated environment.
+    here = str(Path(sys.executable).parent)
+    elsewhere = os.pathsep.join(part for part in os.get_exec_path() if part != here)
+    storescu = shutil.which("storescu", path=elsewhere)
+    titles = ("-aet", MODALITY, "-aec", "OVERREAD")
     if storescu:
-        command = [
-            storescu,
-            "-aet",
-            MODALITY,
-            "-aec",
-            "OVERREAD",
-            "+sd",
-            "+r",
-            "-nh",
-            "-R",
-            HOST,
-            str(port),
-            str(folder),
-        ]
+        command = [storescu, *titles, "+sd", "+r", "-nh", "-R"]
     else:
-        command = [sys.executable, "-m", "pynetdicom", "storescu", "-aet", MODALITY, "-aec", "OVERREAD", "-r"]
+        command = [sys.executable, "-m", "pynetdicom", "storescu", *titles, "-r"]
     subprocess.run([*command, HOST, str(port), str(folder)], check=True, capture_output=True)
 
 

@@ -3,8 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-peers=(dcmtk orthanc orthanc-dicomweb dicom3tools pixelmed-apps libpixelmed-java iproute2 util-linux)
-commands=(storescu Orthanc dciodvfy ip unshare)
+peers=(dcmtk orthanc orthanc-dicomweb dicom3tools pixelmed-apps libpixelmed-java default-jdk-headless iproute2 util-linux)
+commands=(storescu Orthanc dciodvfy javac ip unshare)
 
 missing=()
 for command in "${commands[@]}"; do command -v "$command" >/dev/null || missing+=("$command"); done

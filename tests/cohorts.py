@@ -12,6 +12,8 @@ from training.settings import Settings, load
 CONFIG = Path(__file__).parents[1] / "training" / "configs" / "brain-mri.toml"
 TINY: dict[str, Any] = {
     "threads": 1,
+    "augment.flat": 0.0,
+    "augment.planes": 0.0,
     "network.widths": (4, 8, 16),
     "stages.crop": 32,
     "stages.batch": 4,

@@ -37,7 +37,7 @@ def overread(*arguments: str, timeout: float = 300) -> subprocess.CompletedProce
     return subprocess.run([*OVERREAD, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
 
 
-def init(folder: Path, port: int, archive: Peer, **keys: str) -> Path:
+def init(folder: Path, port: int, archive: Peer, /, **keys: str) -> Path:
     """Write a configuration that waits little, and return its path; `keys` are lines to replace."""
     made = overread(
         "init",

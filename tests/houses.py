@@ -1,6 +1,6 @@
 """A ledger, a spool and a destination in one process, with a clock that a test sets."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -117,7 +117,7 @@ class House:
         """Return how many files the spool holds, drafts too."""
         return len(self.spool.sizes()) + len(list((self.spool.root / "incoming").iterdir()))
 
-    def post(self, courier: Courier | None = None) -> tuple[Deliver, Confirm]:
+    def post(self, courier: Courier | None = None, paused: Callable[[], bool] = bool) -> tuple[Deliver, Confirm]:
         """Return deliver and confirm toward `places`, by a courier of one's own or the fake."""
         post = Post(
             deliveries=self.deliveries,
@@ -125,11 +125,16 @@ class House:
             spool=self.spool,
             courier=courier or self.courier,
             destinations=lambda: self.places,
+            paused=paused,
         )
         rules = DeliveryRules(retry=RetryPolicy(give_up=timedelta(days=1)), report_wait=timedelta(seconds=60))
         return Deliver(post, self.clock, rules), Confirm(post, self.clock, rules)
 
-    def completed(self, *contents: bytes) -> list[str]:
+    def result(self, outputs: tuple[Output, ...], destinations: tuple[str, ...] = ("pacs",)) -> Result:
+        """Return what a job leaves."""
+        return Result(findings=None, outputs=outputs, destinations=destinations, seconds={})
+
+    def completed(self, *contents: bytes, destinations: tuple[str, ...] = ("pacs",)) -> list[str]:
         """Complete a job with these outputs; return their digests."""
         for instance in series(3):
             self.intake.record(instance, "a1")
@@ -150,8 +155,7 @@ class House:
             )
             for number, (digest, size) in enumerate(map(self.spool.put, contents))
         )
-        result = Result(findings=None, outputs=outputs, destinations=("pacs",), seconds={})
-        assert self.jobs.complete(claimed.lease, result, NOW)
+        assert self.jobs.complete(claimed.lease, self.result(outputs, destinations), NOW)
         return [output.digest for output in outputs]
 
     def states(self) -> list[str]:

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,10 +42,18 @@ class Peer:
         return body
 
 
+def _environment() -> dict[str, str]:
+    """Return our environment without python's own folder: pynetdicom installs programs of DCMTK's names there."""
+    here = str(Path(sys.executable).parent)
+    path = os.pathsep.join(part for part in os.get_exec_path() if part != here)
+    return {**os.environ, "PATH": path, "TCP_NODELAY": "1"}
+
+
 def need(*programs: str) -> None:
     """Skip the test when a program is not installed."""
+    path = _environment()["PATH"]
     for program in programs:
-        if shutil.which(program) is None:
+        if shutil.which(program, path=path) is None:
             pytest.skip(f"{program} is not installed; install Debian's dcmtk, orthanc, dicom3tools, pixelmed")
 
 
@@ -73,9 +82,8 @@ def _listens(port: int) -> bool:
 
 @contextmanager
 def _running(command: Sequence[str], port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {**os.environ, "TCP_NODELAY": "1"}
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=_environment())
     try:
         wait_until(lambda: process.poll() is not None or _listens(port), START_SECONDS, f"{command[0]} to listen")
         if process.poll() is not None:
@@ -209,7 +217,7 @@ def _dcmtk(command: Sequence[str], seconds: float) -> subprocess.CompletedProces
         text=True,
         errors="replace",
         timeout=seconds,
-        env={**os.environ, "TCP_NODELAY": "1"},
+        env=_environment(),
     )
 
 

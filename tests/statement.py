@@ -20,10 +20,18 @@ OUTCOMES = {
     SendOutcome.REFUSED: "refused for good: the delivery is dead and says why",
     SendOutcome.RETRY: "sent again later",
 }
+NOTICES = {
+    "recorded": statuses.SUCCESS,
+    "Study Instance UID is absent": statuses.MISSING_ATTRIBUTE,
+    "it cannot be read, or something in it is no UID": statuses.INVALID_ATTRIBUTE_VALUE,
+    "it cannot be recorded now": statuses.PROCESSING_FAILURE,
+}
 REJECTIONS = {
     "calling AE title not allowed": listener.CALLING_AE_NOT_RECOGNISED,
     "called AE title is not ours": listener.CALLED_AE_NOT_RECOGNISED,
-    "as many associations as allowed": listener.LOCAL_LIMIT_EXCEEDED,
+    "user identity missing or not accepted, where users are configured": listener.NO_REASON_GIVEN,
+    "reception is paused": listener.TEMPORARY_CONGESTION,
+    "as many associations as allowed, of all or of this peer": listener.LOCAL_LIMIT_EXCEEDED,
 }
 
 
@@ -48,6 +56,7 @@ def tables() -> dict[str, str]:
             ("verdict", "status", "Error Comment"),
             [(v.value, f"0x{s.code:04X}", s.comment or "-") for v, s in statuses.ANSWERS.items()],
         ),
+        "notices": _table(("outcome", "status"), [(why, f"0x{code:04X}") for why, code in NOTICES.items()]),
         "judgements": _table(("status", "what we do"), _judgements()),
         "private codes": _table(("code", "meaning"), [(c.value, c.meaning) for c in _private()]),
     }
@@ -69,8 +78,10 @@ def filled(document: str) -> str:
 def _services() -> Iterable[tuple[str, str]]:
     return (
         (contexts.VERIFICATION, "SCP and SCU"),
+        (contexts.INSTANCE_AVAILABILITY, "SCP"),
         (contexts.STORAGE_COMMITMENT, "SCU; reports are heard on associations of either side"),
-        (contexts.STUDY_ROOT_FIND, "SCU, IMAGE level, unique keys only"),
+        (contexts.STUDY_ROOT_FIND, "SCU, SERIES and IMAGE level, by unique keys"),
+        (contexts.STUDY_ROOT_MOVE, "SCU, IMAGE level, to our own AE title"),
     )
 
 

@@ -8,7 +8,15 @@ from training.calibration.evidence import rows
 from training.calibration.figures import Scores
 from training.calibration.fit import Fitted
 from training.provenance import Used
-from training.settings import Settings
+from training.settings import Goals, Settings
+
+WORDS = {
+    "dice_mean": "Dice mean",
+    "auc": "AUC",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "c_index_share": "C-index, share of the oracle's",
+}
 
 
 def card(settings: Settings, fitted: Fitted, scores: Mapping[str, Scores], used: Sequence[Used]) -> str:
@@ -32,7 +40,7 @@ Synthetic scores are not clinical ones. Where a set holds tumours only, its sens
 |---|---|---|---|---|---|---|---|---|
 {_figures(scores)}
 
-## Calibration
+{goals_section(settings.goals, scores)}## Calibration
 {_guarantee(fitted)}
 
 | what | value | on |
@@ -77,6 +85,26 @@ def _figures(scores: Mapping[str, Scores]) -> str:
     )
 
 
+def goals_section(goals: Mapping[str, Goals], scores: Mapping[str, Scores]) -> str:
+    """Return the section of what was aimed at and what was reached; nothing without goals."""
+    lines = [
+        (data, WORDS[metric], f"{goal:g}", *_reached(scores.get(data), metric, goal))
+        for data, wanted in goals.items()
+        for metric, goal in wanted.model_dump(exclude_none=True).items()
+    ]
+    if not lines:
+        return ""
+    head = "| data | figure | goal | reached | |\n|---|---|---|---|---|\n"
+    return f"## Goals, set before training\n{head}{_table(lines)}\n\n"
+
+
+def _reached(found: Scores | None, metric: str, goal: float) -> tuple[str, str]:
+    value = float("nan") if found is None else float(getattr(found, metric))
+    if np.isnan(value):
+        return "n/a", "not measured"
+    return _n(value), "reached" if value >= goal else "**short**"
+
+
 def _guarantee(fitted: Fitted) -> str:
     aim, found = fitted.evidence.settings, fitted.evidence
     said = f"{found.choosing} studies chose scales and the mask threshold, {found.testing} tested what follows"
@@ -84,7 +112,7 @@ def _guarantee(fitted: Fitted) -> str:
     if found.sensitivity.guaranteed:
         return (
             f"{said} With probability {1 - aim.delta:g} the sensitivity of the tumour answer is at least "
-            f"{aim.sensitivity:g} for tumours of {fitted.calibration.min_lesion_ml:g} ml or more in studies like these "
+            f"{aim.sensitivity:g} for tumours of {found.sensitivity_ml:g} ml or more in studies like these "
             "(Learn-then-Test, exact binomial)."
         )
     return (

@@ -215,7 +215,8 @@ class CalibrationSettings(_Frozen):
     """Goals, and how sure to be of them.
 
     `fit_share` of the patients chooses scales and the mask threshold; the others, unseen by that choice, carry the
-    guarantees. `sensitivity` of the tumour answer holds with probability 1 - `delta`. `mask` takes the shipped mask
+    guarantees. `sensitivity` of the tumour answer holds with probability 1 - `delta` for tumours of `sensitivity_ml` or
+    more, and never counts any that the daemon would not outline. `mask` takes the shipped mask
     threshold by the best Dice, or the one that misses at most `missed_voxels` of a tumour on average. An outline of
     Dice below `good_dice` counts as failed. `novelty_coverage` of the studies like the calibration's pass unflagged.
     """
@@ -224,6 +225,7 @@ class CalibrationSettings(_Frozen):
     voxel_scaling: Literal["platt", "temperature", "none"] = "platt"
     fit_share: float = Field(default=0.3, gt=0, lt=1)
     sensitivity: float = Field(default=0.98, gt=0, lt=1)
+    sensitivity_ml: float = Field(default=0.0, ge=0)
     delta: float = Field(default=0.1, gt=0, lt=1)
     uncertain_band: float = Field(default=0.1, ge=0, lt=1)
     mask: Literal["dice", "missed-voxels"] = "dice"
@@ -243,8 +245,18 @@ class Origin(_Frozen):
     doi: str = ""
 
 
+class Goals(_Frozen):
+    """What a model is to reach on a set of studies, at least; `c_index_share` is of the true hazard's C-index."""
+
+    dice_mean: float | None = None
+    auc: float | None = None
+    sensitivity: float | None = None
+    specificity: float | None = None
+    c_index_share: float | None = None
+
+
 class Settings(_Frozen):
-    """A whole run."""
+    """A whole run; `goals` are named by the card's words for the data, and change nothing but the card."""
 
     seed: int
     threads: int = 2
@@ -260,6 +272,7 @@ class Settings(_Frozen):
     target: Target
     calibration: CalibrationSettings = CalibrationSettings()
     sources: tuple[Origin, ...] = ()
+    goals: dict[str, Goals] = {}
 
     @property
     def build(self) -> Path:
@@ -326,6 +339,7 @@ __all__ = [
     "CalibrationSettings",
     "Channel",
     "DataSettings",
+    "Goals",
     "MixingSettings",
     "NetworkSettings",
     "Origin",

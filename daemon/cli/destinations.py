@@ -1,6 +1,6 @@
 """destinations, and send: the DICOM nodes and DICOMweb services that results go to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -89,6 +89,7 @@ def add(
     address: Annotated[str, typer.Argument(help="AET@HOST:PORT, or the URL of a DICOMweb service.")],
     config: ConfigOption = None,
     commitment: Annotated[bool, typer.Option(help="Ask it for Storage Commitment.")] = True,
+    tls: Annotated[bool, typer.Option("--tls", help="Call the node by TLS, with the files of [tls].")] = False,
     token_file: Annotated[Path | None, typer.Option(help="File with the service's bearer token.")] = None,
     password_file: Annotated[Path | None, typer.Option(help="File with one line user:password.")] = None,
     ca_file: Annotated[Path | None, typer.Option(help="File with the certificates to trust.")] = None,
@@ -102,9 +103,13 @@ def add(
         raise typer.Exit(EXIT_ERROR)
     files = {"token_file": token_file, "password_file": password_file, "ca_file": ca_file}
     given = {option: path.resolve() for option, path in files.items() if path}
-    section = parse_destination(f"{name}={address}", **given).model_copy(update={"commitment": commitment})
-    here.deliveries.add_destination(section.destination)
-    note_destination(here, "destinations add", name, f"results go to {address} from now on")
+    if tls and here.settings.tls.authorities is None:
+        raise typer.BadParameter("--tls needs tls.authorities in the configuration, the file its certificate's is in")
+    section = parse_destination(f"{name}={address}", tls=tls, **given).model_copy(update={"commitment": commitment})
+    secured = here.settings.tls.client(section.ae_title or "") if tls else None
+    here.deliveries.add_destination(replace(section.destination, tls=secured))
+    how = " by TLS" if tls else ""
+    note_destination(here, "destinations add", name, f"results go to {address}{how} from now on")
     typer.echo(f"added {name}")
 
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from daemon.bootstrap import House
 
 
+# What speeds up INT8, by the kernel's names.
+_INT8 = {"avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "asimddp": "ASIMD dot product"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """One check: well or not, and what to do."""
@@ -23,7 +27,7 @@ class Finding:
 
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check configuration, ledger, disk, callers, TLS, models, audit, destinations; exit 1 if one is not well."""
+    """Check configuration, ledger, callers, certificates, models, destinations and more; exit 1 if one is not well."""
     from daemon.bootstrap import House
     from daemon.config import load
 
@@ -41,11 +45,15 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def _examine(house: "House") -> Iterator[Finding]:
     checks: dict[str, Callable[[House], str]] = {
         "ledger": _ledger,
+        "pauses": _pauses,
         "disk": _disk,
+        "cpu": _cpu,
+        "port": _port,
         "callers": _callers,
         "tls": _tls,
         "models": _models,
         "audit": _audit,
+        "archive": _archive,
     }
     for name, check in checks.items():
         yield _guarded(name, lambda check=check: check(house))  # type: ignore[misc]
@@ -72,6 +80,13 @@ def _ledger(house: "House") -> str:
     return "migrated"
 
 
+def _pauses(house: "House") -> str:
+    held = [f"{pause.activity} since {pause.since:%Y-%m-%d %H:%M} UTC by {pause.by}" for pause in house.pauses.all()]
+    if held:
+        raise OverreadError(f"paused: {', '.join(held)}; `overread resume` goes on")
+    return "none"
+
+
 def _disk(house: "House") -> str:
     import shutil
 
@@ -85,15 +100,44 @@ def _disk(house: "House") -> str:
     return f"{free} MB free"
 
 
+def _cpu(house: "House") -> str:
+    del house
+    from pathlib import Path
+
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    flags = set(text.split())
+    found = [name for flag, name in _INT8.items() if flag in flags]
+    return ", ".join(found) if found else f"none of {', '.join(_INT8.values())}: INT8 models read slower without"
+
+
+def _port(house: "House") -> str:
+    from daemon.dimse.listener import bound
+    from daemon.runtime import LISTENING, mark
+
+    listener = house.settings.listener
+    running = mark(house.settings.data.folder / LISTENING)
+    if running == listener.address:
+        return f"our listener holds {listener.address}"
+    try:
+        bound(listener.host, listener.port).close()
+    except OSError as error:
+        cause = (error.strerror or str(error)).partition(" (")[0]
+        raise OverreadError(
+            f"{listener.address}: {cause}; stop what holds it, or correct listener.host and listener.port"
+        ) from error
+    return f"{listener.address} is free" + (f"; our listener still holds {running}: restart it" if running else "")
+
+
 def _callers(house: "House") -> str:
     listener = house.settings.listener
     if not (listener.allowed_callers or listener.allow_any_caller):
         raise OverreadError("nobody may send: set listener.allowed_callers")
+    asked = f"; all name a user but {', '.join(listener.callers_without_user) or 'none'}" if listener.users else ""
     if listener.allow_any_caller:
-        return "any"
+        return f"any{asked}"
     named = {caller.ae_title for caller in listener.callers}
-    reporting = {d.ae_title for d in house.destinations().values()} - named
-    return ", ".join((*listener.allowed_callers, *(f"{title} (destination)" for title in sorted(reporting))))
+    reporting = {d.ae_title for d in house.destinations().values() if d.ae_title} - named
+    return ", ".join((*listener.allowed_callers, *(f"{title} (destination)" for title in sorted(reporting)))) + asked
 
 
 def _tls(house: "House") -> str:
@@ -124,6 +168,23 @@ def _audit(house: "House") -> str:
     if found.waiting and found.failures:
         raise OverreadError(f"{answer}, but {found.waiting} messages wait since {found.since}: {found.reason}")
     return f"{answer}; {found.waiting} messages wait"
+
+
+def _archive(house: "House") -> str:
+    from daemon.dimse.contexts import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
+    from daemon.dimse.probe import probe
+
+    section = house.settings.assembly
+    if not section.archive:
+        return "nobody is asked what a study holds"
+    destination = house.destinations().get(section.archive)
+    if destination is None or destination.url:
+        raise OverreadError(f"assembly.archive: no DICOM node {section.archive} among the destinations; correct either")
+    services = (STUDY_ROOT_FIND, STUDY_ROOT_MOVE) if section.retrieve else (STUDY_ROOT_FIND,)
+    refused = [s.sop_class for s in probe(destination, house.settings.listener.ae_title, services) if not s.offered]
+    if refused:
+        raise OverreadError(f"{section.archive} does not offer {', '.join(refused)}; allow it there")
+    return f"{section.archive} is asked{', and sends what is missing' if section.retrieve else ''}"
 
 
 def _models(house: "House") -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from daemon.cli.audit import note_action
-from daemon.cli.output import EXIT_ERROR, ConfigOption, JsonOption, emit, plain, table
+from daemon.cli.output import EXIT_ERROR, ConfigOption, JsonOption, cell, emit, plain, table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,25 +29,27 @@ def house(config: "Path | None") -> "House":
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show how many studies, jobs, deliveries and destinations there are, by state, and what needs care."""
+    """Show how many studies, jobs, deliveries and destinations there are, what is paused, and what needs care."""
     from collections import Counter
 
     from daemon.domain.delivery import reached
 
     here = house(config)
-    circuits = here.circuits.all()
+    circuits, pauses = here.circuits.all(), here.pauses.all()
     standing = {name: reached(circuits.get(name)) for name in here.destinations()}
     counts = {**here.queries.counts(), "destinations": dict(Counter(standing.values()))}
     cares = _cares(here)
     if as_json:
-        emit({**counts, "cares": cares})
+        paused = {pause.activity: {"since": pause.since, "by": pause.by} for pause in pauses}
+        emit({**counts, "paused": paused, "cares": cares})
         return
     for name, states in counts.items():
         typer.echo(f"{name:13}" + "  ".join(f"{state} {count}" for state, count in states.items()))
     for name in sorted(standing.keys() & circuits.keys()):
         circuit = circuits[name]
-        since = circuit.since.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        typer.echo(f"{name}: {circuit.failures} failures since {since}: {circuit.reason}")
+        typer.echo(f"{name}: {circuit.failures} failures since {cell(circuit.since)}: {circuit.reason}")
+    for pause in pauses:
+        typer.echo(f"{pause.activity} paused since {cell(pause.since)} by {pause.by}; `overread resume` goes on")
     for care in cares:
         typer.secho(care, fg=typer.colors.YELLOW)
 

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from daemon import log
-from daemon.cli import audit, deliveries, destinations, doctor, ledger, models, process, run
+from daemon.cli import audit, deliveries, destinations, doctor, ledger, models, pause, process, run
 from daemon.cli.output import EXIT_ERROR
 from daemon.errors import OverreadError
 
@@ -22,6 +22,9 @@ app.command()(run.work)
 app.command()(run.deliver)
 app.command("process")(process.process)
 app.command()(ledger.status)
+app.command()(run.user)
+app.command()(pause.pause)
+app.command()(pause.resume)
 app.add_typer(ledger.studies, name="studies")
 app.add_typer(ledger.jobs, name="jobs")
 app.add_typer(ledger.outputs, name="outputs")

@@ -46,11 +46,12 @@ def table(title: str, rows: Sequence[object], columns: Sequence[str], *, as_json
 
     drawn = Table(*[c.replace("_", " ") for c in columns], title=title, title_justify="left")
     for row in rows:
-        drawn.add_row(*[_cell(getattr(row, column)) for column in columns])
+        drawn.add_row(*[cell(getattr(row, column)) for column in columns])
     Console().print(drawn if rows else f"no {title}")
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """Return `value` as a person reads it; a time in the machine's zone."""
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, tuple):

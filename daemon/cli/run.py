@@ -37,13 +37,14 @@ def init(
     """
     from daemon import config
     from daemon.bootstrap import House
+    from daemon.cli.template import template
 
     path = folder / config.CONFIG_NAME
     if path.exists():
         typer.echo(f"kept {path}")
     else:
         listener = parse_listener(ae_title, port, tuple(allow or ()))
-        text = config.template(listener.model_dump(), [parse_destination(text) for text in destination or ()])
+        text = template(listener.model_dump(), [parse_destination(text) for text in destination or ()])
         # Only now: a file with a wrong value would be kept, and refused, by every later init.
         folder.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)  # it may hold the password of the ledger's server
@@ -70,7 +71,7 @@ def parse_listener(ae_title: str, port: int, callers: tuple[str, ...]) -> "Liste
         raise typer.BadParameter(f"{fault['loc'][0]} {fault['input']!r}: {fault['msg']}") from error
 
 
-def parse_destination(text: str, **files: Path) -> "DestinationSection":
+def parse_destination(text: str, *, tls: bool = False, **files: Path) -> "DestinationSection":
     """Return the destination that NAME=AET@HOST:PORT or NAME=URL names."""
     from pydantic import ValidationError
 
@@ -80,9 +81,24 @@ def parse_destination(text: str, **files: Path) -> "DestinationSection":
     if not match:
         raise typer.BadParameter(f"{text!r} is not NAME=AET@HOST:PORT, nor NAME=https://HOST/dicom-web")
     try:
-        return DestinationSection.model_validate(match.groupdict() | files)
+        return DestinationSection.model_validate({**match.groupdict(), **files, "tls": tls})
     except ValidationError as error:
         raise typer.BadParameter(f"{text!r}: {error.errors()[0]['msg']}") from error
+
+
+def user(name: Annotated[str, typer.Argument(help="What callers name, by user identity negotiation.")]) -> None:
+    """Ask for a passcode and print the entry for listener.users; the passcode itself is kept nowhere."""
+    import secrets
+
+    from daemon.domain.identity import User
+
+    passcode: str = typer.prompt("Passcode", hide_input=True, confirmation_prompt=True, err=True)
+    made = User.make(name, passcode.encode(), secrets.token_bytes(16))
+    try:
+        User.parse(str(made))
+    except ValueError as error:
+        raise typer.BadParameter(f"{name!r} is no user name: 1 to 64 characters, no =, no space first") from error
+    typer.echo(f'users = ["{made}"]')
 
 
 def serve(config: ConfigOption = None) -> None:
@@ -92,54 +108,75 @@ def serve(config: ConfigOption = None) -> None:
 
     with _running(config, "serve") as (house, stop):
         house.reader.bundles()
-        Supervisor(locate(config), house.settings.inference.workers).run(stop)
+        inference = house.settings.inference
+        seconds = max(inference.stop_seconds, house.settings.listener.stop_seconds)
+        Supervisor(locate(config), inference.workers, seconds).run(stop)
 
 
 def listen(config: ConfigOption = None) -> None:
     """Run the listener alone: receive into spool and ledger."""
-    from daemon.ledger.intake import Intake
+    from daemon.runtime import LISTENING, marked
 
     with _running(config, "listen") as (house, stop):
         house.note_settings("listen")
-        intake = Intake(house.engine)
+        intake = house.intake()
         for digest in house.reconcile(intake):
             LOGGER.error(
                 "an acknowledged file is gone from the spool: %s; ask its sender to send the study again", digest
             )
-        with house.listener(intake):
+        folder, address = house.settings.data.folder, house.settings.listener.address
+        with house.listener(intake), marked(folder / LISTENING, address):
             stop.wait()
         intake.close()
 
 
 def work(config: ConfigOption = None) -> None:
     """Run one worker alone: assemble studies and process jobs."""
-    from daemon.runtime import cap_memory, loop
+    from daemon.bootstrap import die
+    from daemon.domain.audit import stopped
+    from daemon.runtime import cap_memory, grace, loop
 
     with _running(config, "work") as (house, stop):
         cap_memory(house.settings.inference.memory_mb)
         assemble, process = house.assemble(), house.process()
-        loop("work", lambda: assemble.step() + process.step(), stop)
+
+        def abandon() -> None:
+            if process.give_back():
+                text = "stopped before its job was done; the job was given back"
+                house.trail.record([stopped(house.reporter("work"), house.clock.now(), text)])
+                die()
+
+        with grace(stop, house.settings.inference.stop_seconds, abandon):
+            loop("work", lambda: assemble.step() + (not stop.is_set() and process.step()), stop)
 
 
 def deliver(config: ConfigOption = None) -> None:
-    """Run delivery alone: send, confirm, retire; and send the audit trail to its repository."""
-    from daemon.runtime import FORWARD_SECONDS, RETIRE_SECONDS, Posting, beside, loop
+    """Run delivery alone: send, confirm, retire; ask the archive; send the audit trail to its repository."""
+    from daemon.runtime import FORWARD_SECONDS, POLL_SECONDS, RETIRE_SECONDS, Posting, beside, loop
 
     with _running(config, "deliver") as (house, stop):
         house.circuits.hasten(house.clock.now())
         send, confirm = house.post()
-        retire = house.retire()
+        retire, times = house.retire(), house.times()
         posting = Posting(lambda: tuple(house.destinations()), (send, confirm))
         posting.refresh(stop)
 
         def tend() -> int:
             posting.refresh(stop)
+            if righted := times.correct(house.clock.now()):
+                LOGGER.warning(
+                    "%d times lay too far ahead, by a clock that was set right since; they are due now", righted
+                )
             send.bury()
             confirm.bury()
             return retire.step()
 
         forwarder = house.forwarder()
-        with beside("audit forwarding", forwarder.step if forwarder else None, stop, FORWARD_SECONDS):
+        inquiry = house.inquire() if house.settings.assembly.archive else None
+        with (
+            beside("audit forwarding", forwarder.step if forwarder else None, stop, FORWARD_SECONDS),
+            beside("inquire", inquiry.step if inquiry else None, stop, POLL_SECONDS),
+        ):
             loop("retire", tend, stop, RETIRE_SECONDS / 12)
             posting.join()
 

@@ -30,6 +30,7 @@ class CommandField(IntEnum):
     C_ECHO = 0x0030
     C_CANCEL = 0x0FFF
     N_EVENT_REPORT = 0x0100
+    N_CREATE = 0x0140
 
 
 @dataclass(frozen=True, kw_only=True)

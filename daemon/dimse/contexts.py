@@ -18,7 +18,9 @@ from daemon.errors import RefusedError
 VERIFICATION = "1.2.840.10008.1.1"
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 STORAGE_COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
+INSTANCE_AVAILABILITY = "1.2.840.10008.5.1.4.33"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 MOST_CONTEXTS = 128
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 COMPREHENSIVE_3D_SR_STORAGE = "1.2.840.10008.5.1.4.1.1.88.34"
@@ -52,7 +54,7 @@ def transfer_syntaxes() -> tuple[UID, ...]:
 
 
 def supported_contexts() -> list[PresentationContext]:
-    """Return what the listener accepts: Verification, images, and Storage Commitment reports.
+    """Return what the listener accepts: Verification, images, availability notices, Storage Commitment reports.
 
     A PACS that reports a commitment proposes itself as SCP of Storage Commitment (PS3.4 J.3.3), so for that
     class both roles are accepted.
@@ -64,6 +66,7 @@ def supported_contexts() -> list[PresentationContext]:
     return [
         build_context(VERIFICATION, list(UNCOMPRESSED[:2])),
         commitment,
+        build_context(INSTANCE_AVAILABILITY, list(UNCOMPRESSED[:2])),
         *(build_context(uid, list(images)) for uid in RECEIVED),
     ]
 

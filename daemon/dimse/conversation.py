@@ -1,18 +1,22 @@
 """One association's messages: PDV fragments in, bytes to the reception, command responses out."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from daemon.dimse.command import Command, CommandField, respond
-from daemon.dimse.contexts import STORAGE_COMMITMENT
+from daemon.dimse.contexts import INSTANCE_AVAILABILITY, STORAGE_COMMITMENT
+from daemon.dimse.notices import MissingAttributeError, decode_notice
 from daemon.dimse.part10 import head
-from daemon.dimse.ports import CommitmentHandler, Incoming, Reception
+from daemon.dimse.ports import CommitmentHandler, Incoming, NoticeHandler, Reception
 from daemon.dimse.reports import MOST_BYTES, decode_report
 from daemon.dimse.statuses import (
     CANNOT_UNDERSTAND,
+    INVALID_ATTRIBUTE_VALUE,
     INVALID_OBJECT_INSTANCE,
+    MISSING_ATTRIBUTE,
     OUT_OF_RESOURCES,
     PROCESSING_FAILURE,
     SOP_CLASS_NOT_SUPPORTED,
@@ -30,6 +34,7 @@ LOGGER = logging.getLogger(__name__)
 _COMMAND, _LAST = 0x01, 0x02
 _MOST_COMMAND_BYTES = 1 << 16
 _REPORT = (CommandField.N_EVENT_REPORT, STORAGE_COMMITMENT)
+_NOTICE = (CommandField.N_CREATE, INSTANCE_AVAILABILITY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,27 +106,28 @@ class _Store:
             self._incoming.abort()
 
 
-class _Hear:
-    """Collects a Storage Commitment report and hands it on."""
+class _Collect:
+    """Collects a data set that is no object, such as a Storage Commitment report, and hands it on."""
 
-    def __init__(self, handler: CommitmentHandler, transfer_syntax_uid: str) -> None:
-        self._handler = handler
-        self._syntax = transfer_syntax_uid
+    def __init__(self, what: str, take: Callable[[bytes], None], refusal: Callable[[RefusedError], int]) -> None:
+        self._what = what
+        self._take = take
+        self._refusal = refusal
         self._encoded = bytearray()
 
     def write(self, data: memoryview) -> None:
         if len(self._encoded) + len(data) > MOST_BYTES:
-            raise RefusedError(f"storage commitment report: longer than {MOST_BYTES} bytes")
+            raise RefusedError(f"{self._what}: longer than {MOST_BYTES} bytes")
         self._encoded += data
 
     def finish(self) -> Status:
         try:
-            report = decode_report(bytes(self._encoded), self._syntax)
-            self._handler.on_commitment(report.transaction_uid, report.committed, report.failed)
+            self._take(bytes(self._encoded))
         except RefusedError as error:
-            return _fault(error, "")
+            LOGGER.warning("refused a %s: %s", self._what, error)
+            return Status(code=self._refusal(error), comment=str(error))
         except Exception:
-            LOGGER.exception("a storage commitment report could not be recorded; the PACS is told to repeat it")
+            LOGGER.exception("a %s could not be recorded; the peer is told to repeat it", self._what)
             return Status(code=PROCESSING_FAILURE, comment="Could not be recorded; report it again")
         return Status(code=SUCCESS)
 
@@ -129,20 +135,27 @@ class _Hear:
         """Nothing was kept."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ears:
+    """Who hears what is neither object nor echo; nobody hears what stands None."""
+
+    commitments: CommitmentHandler | None = None
+    notices: NoticeHandler | None = None
+
+
+SILENCE = Ears()
+
+
 class Conversation:
-    """Serves C-ECHO, C-STORE and N-EVENT-REPORT on one association; used from its thread only."""
+    """Serves C-ECHO, C-STORE, N-EVENT-REPORT and N-CREATE on one association; used from its thread only."""
 
     def __init__(
-        self,
-        parties: Parties,
-        contexts: Mapping[int, Accepted],
-        reception: Reception,
-        commitments: CommitmentHandler | None,
+        self, parties: Parties, contexts: Mapping[int, Accepted], reception: Reception, ears: Ears = SILENCE
     ) -> None:
         self._parties = parties
         self._contexts = contexts
         self._reception = reception
-        self._commitments = commitments
+        self._ears = ears
         self._encoded = bytearray()
         self._command: Command | None = None
         self._sink: _Sink | None = None
@@ -194,7 +207,13 @@ class Conversation:
         self._sink = None
         status = sink.finish()
         self._reset()
-        return respond(command, status)
+        return respond(self._named(command), status)
+
+    def _named(self, command: Command) -> Command:
+        """Return the command; an N-CREATE that leaves the SOP Instance UID to us gets one (PS3.7 10.1.5.1.4)."""
+        if command.field != CommandField.N_CREATE or command.sop_instance_uid:
+            return command
+        return replace(command, sop_instance_uid=f"2.25.{uuid.uuid4().int}")
 
     def _reset(self) -> None:
         self._encoded.clear()
@@ -208,9 +227,23 @@ class Conversation:
             return _Refuse(Status(code=SUCCESS))
         if command.field == CommandField.C_STORE and command.has_data_set:
             return self._store(command, context)
-        if self._commitments is not None and (command.field, context.sop_class_uid) == _REPORT:
-            return _Hear(self._commitments, context.transfer_syntax_uid)
+        if command.has_data_set and (hearing := self._hearing(command, context)):
+            return hearing
         return _Refuse(Status(code=UNRECOGNISED_OPERATION, comment="Not served here"))
+
+    def _hearing(self, command: Command, context: Accepted) -> _Sink | None:
+        asked, syntax = (command.field, context.sop_class_uid), context.transfer_syntax_uid
+        commitments, notices = self._ears.commitments, self._ears.notices
+        if commitments is not None and asked == _REPORT:
+
+            def report(encoded: bytes) -> None:
+                told = decode_report(encoded, syntax)
+                commitments.on_commitment(told.transaction_uid, told.committed, told.failed)
+
+            return _Collect("storage commitment report", report, lambda _: CANNOT_UNDERSTAND)
+        if notices is not None and asked == _NOTICE:
+            return _Collect("notification", lambda encoded: notices.on_notice(decode_notice(encoded, syntax)), _unfit)
+        return None
 
     def _store(self, command: Command, context: Accepted) -> _Sink:
         uid = command.sop_instance_uid
@@ -230,6 +263,11 @@ class Conversation:
             return _Refuse(_fault(error, uid))
         store.write(head(command.sop_class_uid, uid, context.transfer_syntax_uid))
         return store
+
+
+def _unfit(error: RefusedError) -> int:
+    """Return the status for a notification that cannot be taken (PS3.7 10.1.5.1.6)."""
+    return MISSING_ATTRIBUTE if isinstance(error, MissingAttributeError) else INVALID_ATTRIBUTE_VALUE
 
 
 def _fault(error: Exception, uid: str) -> Status:

@@ -24,11 +24,12 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import InvalidEventError
-from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.pdu_primitives import A_ASSOCIATE, UserIdentityNegotiation
 from pynetdicom.transport import AddressInformation
 
 from daemon.dimse.sockets import MendedSocket
 from daemon.domain.admission import Caller
+from daemon.domain.identity import Identity
 from daemon.domain.trust import Certificate
 from daemon.errors import OverreadError, RefusedError
 
@@ -50,6 +51,11 @@ class Handler(Protocol):
     @property
     def idle(self) -> bool:
         """Tell whether no message is under way."""
+        ...
+
+    @property
+    def knows_users(self) -> bool:
+        """Tell whether users are asked for; without any no request about them is answered."""
         ...
 
     def admit(self, caller: Caller) -> tuple[int, int, int] | None:
@@ -319,15 +325,33 @@ class FastAssociation(Association):
             called_ae=request.called_ae_title.strip(),
             address=self.requestor.address_info.address,
             certificate=self.dul.socket.certificate,
+            identity=self._identity(),
         )
         rejection = self._handler.admit(caller)
         if rejection is not None:
             self.acse.send_reject(*rejection)
             return False
+        self._confirm_identity()
         self.acse.negotiate_association()
         if self.is_established:
             self._handler.opened(self, caller)
         return bool(self.is_established)
+
+    def _identity(self) -> Identity | None:
+        """Return the user that the request names (PS3.7 D.3.3.7.1)."""
+        item = self.requestor.user_identity
+        if item is None:
+            return None
+        username = (item.primary_field or b"").decode("utf-8", "replace")
+        return Identity(kind=item.user_identity_type or 0, username=username, passcode=item.secondary_field or b"")
+
+    def _confirm_identity(self) -> None:
+        """Answer that the user was accepted, where that is asked for; pynetdicom does so for tickets alone."""
+        item = self.requestor.user_identity
+        if item is not None and item.positive_response_requested and self._handler.knows_users:
+            answer = UserIdentityNegotiation()
+            answer.server_response = b""  # empty for a username and passcode, PS3.7 D.3.3.7.2
+            self.acceptor.add_negotiation_item(answer)
 
     def _serve(self) -> None:
         try:

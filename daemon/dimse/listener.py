@@ -1,25 +1,26 @@
-"""The listener: Verification and Storage SCP, and the ear for Storage Commitment reports."""
+"""The listener: Verification and Storage SCP, the ear for Storage Commitment reports and availability notices."""
 
 import logging
 import socket
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Self
 
 from pynetdicom.ae import ApplicationEntity
 
-from daemon.dimse.contexts import STORAGE_COMMITMENT, supported_contexts
-from daemon.dimse.conversation import Accepted, Conversation, Parties
+from daemon.dimse.contexts import INSTANCE_AVAILABILITY, STORAGE_COMMITMENT, supported_contexts
+from daemon.dimse.conversation import Accepted, Conversation, Ears, Parties
 from daemon.dimse.fastpath import FastAssociation, FastSocket
 from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from daemon.dimse.ports import CommitmentHandler, Reception, Witness
+from daemon.dimse.ports import CommitmentHandler, NoticeHandler, Reception, Witness
 from daemon.dimse.tls import TlsSocket, server_context
-from daemon.domain.admission import AllowedCaller, AllowList, Caller
+from daemon.domain.admission import AllowedCaller, AllowList, Caller, UserList, with_destinations
 from daemon.domain.trust import ServerTls
 from daemon.errors import FatalError
 
@@ -29,10 +30,13 @@ Rejection = tuple[int, int, int]
 # result, source, reason (PS3.8 Table 9-21)
 CALLING_AE_NOT_RECOGNISED: Rejection = (1, 1, 3)
 CALLED_AE_NOT_RECOGNISED: Rejection = (1, 1, 7)
+NO_REASON_GIVEN: Rejection = (1, 1, 1)
+TEMPORARY_CONGESTION: Rejection = (2, 3, 1)
 LOCAL_LIMIT_EXCEEDED: Rejection = (2, 3, 2)
 _UNWELCOME: Mapping[Rejection, str] = {
     CALLING_AE_NOT_RECOGNISED: "association rejected: calling AE title not recognised",
     CALLED_AE_NOT_RECOGNISED: "association rejected: called AE title not recognised",
+    NO_REASON_GIVEN: "association rejected: user identity not accepted",
 }
 _CUT_SECONDS = 10.0
 _BREATH_SECONDS = 0.1
@@ -42,24 +46,31 @@ _BREATH_SECONDS = 0.1
 class ListenerSettings:
     """Where to listen and to whom.
 
-    `callers` are those allowed; with `allow_any_caller` all are. `port` 0 takes a free one. With `tls` it speaks
-    nothing else.
-    `idle_seconds` is how long an association may rest between messages, `network_seconds` how long inside
-    one, `association_seconds` how long a connection may take to ask for an association.
+    `callers` are those allowed, besides the AE titles that are `destinations` at the time, and `users` whom they must
+    name; with `allow_any_caller` all may call. `port` 0 takes a free one. With `tls` it speaks nothing else.
+    `idle_seconds` is how long an association may rest between messages, `network_seconds` how long inside one,
+    `association_seconds` how long a connection may take to ask for an association, `stop_seconds` how long those under
+    way may take to end. While `paused` says so every association is rejected for now. `max_per_peer` counts the
+    associations of one calling AE title at one address.
     """
 
     ae_title: str
     host: str = "127.0.0.1"
     port: int = 11112
     callers: frozenset[AllowedCaller] = frozenset()
+    destinations: Callable[[], Iterable[str]] = tuple
     allow_any_caller: bool = False
     any_called_ae: bool = False
     tls: ServerTls | None = None
+    users: UserList = field(default_factory=UserList)
+    paused: Callable[[], bool] = bool
     max_associations: int = 32
+    max_per_peer: int = sys.maxsize
     max_pdu: int = 131072
     association_seconds: float = 30.0
     network_seconds: float = 60.0
     idle_seconds: float = 600.0
+    stop_seconds: float = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +92,10 @@ class _Guest:
     @property
     def idle(self) -> bool:
         return self._conversation is None or self._conversation.idle
+
+    @property
+    def knows_users(self) -> bool:
+        return bool(self._listener.users.users)
 
     def admit(self, caller: Caller) -> Rejection | None:
         refusal = self._listener.admit(self, caller)
@@ -130,21 +145,19 @@ class Listener:
         reception: Reception,
         commitments: CommitmentHandler | None = None,
         witness: Witness | None = None,
+        notices: NoticeHandler | None = None,
     ) -> None:
         self._settings = settings
         self._witness = witness
         self._reception = reception
-        self._commitments = commitments
-        self._allowed = AllowList(
-            callers=settings.callers,
-            any_caller=settings.allow_any_caller,
-            proofs=settings.tls.proofs if settings.tls else (),
-        )
+        self._ears = Ears(commitments=commitments, notices=notices)
         self._link = FastSocket if settings.tls is None else partial(TlsSocket, tls=settings.tls)
         self._entity = self._application_entity()
         self._lock = threading.Lock()
         self._associations: set[FastAssociation] = set()
-        self._admitted: set[_Guest] = set()
+        self._admitted: dict[_Guest, tuple[str, str]] = {}
+        # who guesses passcodes takes one core at most
+        self._one_guess = threading.Lock()
         self._server: socket.socket | None = None
         self._stopping = threading.Event()
         self._acceptor: threading.Thread | None = None
@@ -168,6 +181,11 @@ class Listener:
         port: int = self._server.getsockname()[1]
         return port
 
+    @property
+    def users(self) -> UserList:
+        """Whom callers must name."""
+        return self._settings.users
+
     def start(self) -> None:
         """Bind and accept associations from now on.
 
@@ -178,7 +196,7 @@ class Listener:
             server_context(self._settings.tls)
         address = (self._settings.host, self._settings.port)
         try:
-            self._server = _bound(*address)
+            self._server = bound(*address)
         except OSError as error:
             raise FatalError(
                 f"cannot listen on {address[0]}:{address[1]}: {error.strerror}; change host or port in the "
@@ -190,8 +208,8 @@ class Listener:
         how = "TLS" if self._settings.tls else "plain text"
         LOGGER.info("listening as AE %s on %s:%d, %s", self._settings.ae_title, address[0], self.port, how)
 
-    def stop(self, seconds: float = 10.0) -> None:
-        """Accept no more, give running associations `seconds` to finish, then abort them."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Accept no more, give running associations `seconds` to finish (else those set), then abort them."""
         if self._server is None or self._acceptor is None:
             return
         self._stopping.set()
@@ -199,26 +217,49 @@ class Listener:
         self._acceptor.join()
         self._server.close()
         self._server = None
-        self._join(seconds)
+        self._join(self._settings.stop_seconds if seconds is None else seconds)
         for association in self._running():
             association.cut()
         self._join(_CUT_SECONDS)
         LOGGER.info("listener stopped, %d associations left over", len(self._running()))
 
     def admit(self, guest: _Guest, caller: Caller) -> Refusal | None:
-        """Return why an association is rejected, or None, and then `guest` has a place until it parts."""
+        """Return why an association is rejected, or None; `guest` may have a place from then on, until it parts."""
         settings = self._settings
         if not settings.any_called_ae and caller.called_ae != settings.ae_title:
             return Refusal(rejection=CALLED_AE_NOT_RECOGNISED, why=f"we are called {settings.ae_title}")
-        denial = self._allowed.denial(caller)
+        denial = self._allowed().denial(caller)
         if denial is not None:
             return Refusal(rejection=CALLING_AE_NOT_RECOGNISED, why=denial.value)
+        if settings.paused():
+            return Refusal(rejection=TEMPORARY_CONGESTION, why="reception is paused; `overread resume` ends that")
+        limit = self._seat(guest, (caller.calling_ae, caller.address))
+        if limit:
+            return Refusal(rejection=LOCAL_LIMIT_EXCEEDED, why=limit)
+        with self._one_guess:
+            denial = settings.users.denial(caller)
+        return Refusal(rejection=NO_REASON_GIVEN, why=denial.value) if denial else None
+
+    def _allowed(self) -> AllowList:
+        """Return who may call now."""
+        settings = self._settings
+        if settings.allow_any_caller:
+            callers = settings.callers
+        else:
+            callers = with_destinations(settings.callers, settings.destinations())
+        proofs = settings.tls.proofs if settings.tls else ()
+        return AllowList(callers=callers, any_caller=settings.allow_any_caller, proofs=proofs)
+
+    def _seat(self, guest: _Guest, peer: tuple[str, str]) -> str:
+        """Give `guest` a place; return which limit stands against it, empty where none does."""
+        places, own = self._settings.max_associations, self._settings.max_per_peer
         with self._lock:
-            if len(self._admitted) >= settings.max_associations:
-                limit = f"all {settings.max_associations} places are taken (listener.max_associations)"
-                return Refusal(rejection=LOCAL_LIMIT_EXCEEDED, why=limit)
-            self._admitted.add(guest)
-        return None
+            if len(self._admitted) >= places:
+                return f"all {places} places are taken (listener.max_associations)"
+            if sum(one == peer for one in self._admitted.values()) >= own:
+                return f"it has {own} associations already (listener.max_associations_per_peer)"
+            self._admitted[guest] = peer
+        return ""
 
     def turned_away(self, caller: Caller, rejection: Rejection) -> None:
         """Tell the witness of a caller that is not welcome; a full house says nothing of its callers."""
@@ -234,12 +275,12 @@ class Listener:
         """Announce an association to the reception and return what serves it."""
         LOGGER.info("association %s opened by AE %s", parties.association, parties.calling_ae)
         self._reception.association_opened(parties.association, parties.calling_ae)
-        return Conversation(parties, contexts, self._reception, self._commitments)
+        return Conversation(parties, contexts, self._reception, self._ears)
 
     def part(self, guest: _Guest, parties: Parties | None) -> None:
         """Take the place back and, of an association that was opened, tell the reception that it is over."""
         with self._lock:
-            self._admitted.discard(guest)
+            self._admitted.pop(guest, None)
         if parties is None:
             return
         LOGGER.info("association %s closed", parties.association)
@@ -255,11 +296,9 @@ class Listener:
         entity.maximum_associations = 1 << 16
         entity.acse_timeout = settings.association_seconds
         entity.network_timeout = settings.network_seconds
-        entity.supported_contexts = [
-            context
-            for context in supported_contexts()
-            if self._commitments is not None or context.abstract_syntax != STORAGE_COMMITMENT
-        ]
+        heard = {STORAGE_COMMITMENT: self._ears.commitments, INSTANCE_AVAILABILITY: self._ears.notices}
+        unheard = {uid for uid, handler in heard.items() if handler is None}
+        entity.supported_contexts = [c for c in supported_contexts() if c.abstract_syntax not in unheard]
         return entity
 
     def _accept(self, server: socket.socket) -> None:
@@ -299,8 +338,12 @@ class Listener:
             association.join(max(0.0, deadline - time.monotonic()))
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; on all addresses of both kinds for `::`."""
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; on all addresses of both kinds for `::`.
+
+    Raises:
+        OSError: the address is not ours, or the port is taken or not ours to take.
+    """
     if ":" not in host:
         return socket.create_server((host, port), backlog=128)
     both = host == "::" and socket.has_dualstack_ipv6()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from daemon.domain.admission import Caller
+from daemon.domain.evidence import Notice
 from daemon.domain.reception import Announced, Verdict
 
 
@@ -64,4 +65,12 @@ class CommitmentHandler(Protocol):
 
         A report may come twice, or for a transaction that is unknown: neither may raise.
         """
+        ...
+
+
+class NoticeHandler(Protocol):
+    """Where Instance Availability Notifications go."""
+
+    def on_notice(self, notice: Notice) -> None:
+        """Take a notification, of whatever study; it may come twice."""
         ...

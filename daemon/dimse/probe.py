@@ -38,6 +38,11 @@ class Service:
     transfer_syntaxes: tuple[str, ...]
     needed: bool
 
+    @property
+    def offered(self) -> bool:
+        """Return whether it is accepted at all."""
+        return bool(self.transfer_syntaxes)
+
 
 def probe(
     destination: Destination, calling_ae: str, wanted: Sequence[str] = WANTED, limits: Limits = DEFAULT_LIMITS

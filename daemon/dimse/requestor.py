@@ -133,12 +133,23 @@ def _establish(
     except OSError as error:
         raise UnreachableError(f"{_named(destination)}: {error}; check host and port") from error
     if established.is_established:
+        _keep_answers(established)
         return established
     if established.acceptor.primitive is not None and not rejections:
         raise NotOfferedError(f"{_named(destination)}: it accepts none of the presentation contexts proposed")
     if tls is not None and tls.fault:
         raise UnreachableError(f"{_named(destination)}: no TLS with it: {tls.fault}; see docs/security.md")
     raise UnreachableError(f"{_named(destination)}: {_why(rejections, calling_ae, destination)}")
+
+
+def _keep_answers(established: Association) -> None:
+    """Leave every answer to whoever asked.
+
+    pynetdicom 3.0.4 says that its own loop over messages is paused a moment before it is; under load it then takes an
+    answer off the queue and drops it. Nothing is served on our associations: reports are heard elsewhere.
+    """
+    take = established.dimse.get_msg
+    established.dimse.get_msg = lambda block=False: take(block=True) if block else (None, None)
 
 
 def _entity(calling_ae: str, limits: Limits) -> RequestingEntity:

@@ -10,8 +10,10 @@ __all__ = [
     "ANSWERS",
     "CANNOT_UNDERSTAND",
     "COMMENT_LENGTH",
+    "INVALID_ATTRIBUTE_VALUE",
     "INVALID_OBJECT_INSTANCE",
     "MISMATCH",
+    "MISSING_ATTRIBUTE",
     "OUT_OF_RESOURCES",
     "PENDING",
     "PROCESSING_FAILURE",
@@ -23,7 +25,9 @@ __all__ = [
     "commitment_failure",
 ]
 
+INVALID_ATTRIBUTE_VALUE = 0x0106
 INVALID_OBJECT_INSTANCE = 0x0117
+MISSING_ATTRIBUTE = 0x0120
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 UNRECOGNISED_OPERATION = 0x0211
 OUT_OF_RESOURCES = 0xA700
@@ -59,6 +63,7 @@ ANSWERS: Mapping[Verdict, Status] = {
     Verdict.CONFLICT: Status(code=SUCCESS),
     Verdict.NO_SPACE: Status(code=OUT_OF_RESOURCES, comment="No disk space left; send it again later"),
     Verdict.BUSY: Status(code=OUT_OF_RESOURCES, comment="Busy; send it again later"),
+    Verdict.TOO_LARGE: Status(code=OUT_OF_RESOURCES, comment="Larger than is taken here; see the log of the receiver"),
     Verdict.MALFORMED: Status(code=CANNOT_UNDERSTAND, comment="The data set cannot be read as DICOM"),
     Verdict.MISMATCH: Status(code=MISMATCH, comment="The data set does not match its SOP class or UID"),
 }

@@ -7,6 +7,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Self
 
+from daemon.domain.identity import Identity, User, proven
 from daemon.domain.trust import Certificate, Proof
 
 _AE_TITLE = re.compile(r"(?=.{1,16}$)[\x21-\x5b\x5d-\x7e]+( [\x21-\x5b\x5d-\x7e]+)*")
@@ -14,12 +15,16 @@ _AE_TITLE = re.compile(r"(?=.{1,16}$)[\x21-\x5b\x5d-\x7e]+( [\x21-\x5b\x5d-\x7e]
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """A peer that asks for an association: the AE titles of its request, its address, and its certificate under TLS."""
+    """A peer that asks for an association.
+
+    The AE titles of its request, its address, its certificate under TLS, and the user that it names.
+    """
 
     calling_ae: str
     called_ae: str = ""
     address: str = ""
     certificate: Certificate | None = None
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,8 @@ class Denial(StrEnum):
     ELSEWHERE = "listener.allowed_callers has this calling AE title, but not at this address"
     UNPROVEN = "tls.peers has certificates, and none of them for this calling AE title"
     DISPROVEN = "tls.peers has another certificate for this calling AE title"
+    USERLESS = "it names no user, and this calling AE title is not in listener.callers_without_user"
+    WRONG_USER = "its user with that passcode is not in listener.users"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +89,22 @@ class AllowList:
             return Denial.UNPROVEN
         certificate = caller.certificate
         return None if certificate and any(proof.fits(certificate) for proof in own) else Denial.DISPROVEN
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserList:
+    """Which users callers must name; `exempt` are calling AE titles that need none. Without `users` nobody is asked."""
+
+    users: tuple[User, ...] = ()
+    exempt: frozenset[str] = frozenset()
+
+    def denial(self, caller: Caller) -> Denial | None:
+        """Return why `caller` is not let in, or None; a user that is named must be right, exempt or not."""
+        if not self.users:
+            return None
+        if caller.identity is None:
+            return None if caller.calling_ae in self.exempt else Denial.USERLESS
+        return None if proven(self.users, caller.identity) else Denial.WRONG_USER
 
 
 def with_destinations(named: Iterable[AllowedCaller], destinations: Iterable[str]) -> frozenset[AllowedCaller]:

@@ -1,13 +1,19 @@
 """Evidence and decisions between received instances and jobs."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from daemon.domain.evidence import Inquiry, SeriesListing
 from daemon.domain.geometry import flaw
 from daemon.domain.instance import Instance, Series, by_series
 from daemon.domain.reasons import Reason
+
+# A PET is read with its CT, so that either waits for the other once it is known to exist.
+_PAIR = frozenset({"PT", "CT"})
+# How far two machines' clocks may differ.
+SKEW = timedelta(minutes=1)
 
 
 class Verdict(StrEnum):
@@ -29,19 +35,108 @@ class Completeness:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFacts:
-    """What the ledger knows of a study; `open_associations` counts those that carried it and still stand."""
+    """What the ledger knows of a study; `open_associations` counts those that carried it and still stand.
+
+    `oversize`: instances of it were refused because it has as many as are taken. `listings` are what others say that
+    its series hold, `notified_at` when the newest notification of it came, `inquiry` what came of asking the archive,
+    None where it was not asked.
+    """
 
     study_instance_uid: str
     instances: tuple[Instance, ...]
     open_associations: int
     conflicts: int
+    oversize: bool = False
+    listings: tuple[SeriesListing, ...] = ()
+    notified_at: datetime | None = None
+    inquiry: Inquiry | None = None
+
+    def silent(self, now: datetime) -> timedelta:
+        """Return how long ago the newest instance came, or the newest word of one.
+
+        What came later than now came by a clock that has been set right since, and does not count; where all did, the
+        silence is endless.
+        """
+        times = [i.received_at for i in self.instances]
+        told = [t for t in (*times, self.notified_at) if t is not None and t <= now + SKEW]
+        return now - max(told) if told else timedelta.max
+
+    @property
+    def listed(self) -> Mapping[str, frozenset[str]]:
+        """Return the SOP Instance UIDs that any source lists, by series."""
+        found: dict[str, frozenset[str]] = {}
+        for listing in self.listings:
+            uid = listing.series_instance_uid
+            found[uid] = found.get(uid, frozenset()) | listing.sop_instance_uids
+        return found
+
+    @property
+    def unlisted(self) -> tuple[Series, ...]:
+        """Return the series that nobody lists, or lists by less than is here: who lists them is behind."""
+        listed = self.listed
+        return tuple(
+            series
+            for series in by_series(self.instances)
+            if not {i.sop_instance_uid for i in series.instances} <= listed.get(series.series_instance_uid, frozenset())
+        )
+
+    @property
+    def all_here(self) -> bool:
+        """Return whether every series is listed, and every instance that is listed has come."""
+        return not self.missing and not self.unlisted
+
+    @property
+    def asked(self) -> bool:
+        """Return whether the archive was asked since the newest instance came."""
+        inquiry = self.inquiry
+        return inquiry is not None and not inquiry.under_way and inquiry.instances == len(self.instances)
+
+    @property
+    def absent(self) -> tuple[SeriesListing, ...]:
+        """Return the listings of series of which nothing has come."""
+        here = {i.series_instance_uid for i in self.instances}
+        return tuple(x for x in self.listings if x.series_instance_uid not in here and x.sop_instance_uids)
+
+    @property
+    def counterpart(self) -> str:
+        """Return PT where only CT of the two came, CT where only PT did, else nothing."""
+        here = {i.acquisition.modality for i in self.instances} & _PAIR
+        return "".join(_PAIR - here) if len(here) == 1 else ""
+
+    @property
+    def missing(self) -> Mapping[str, frozenset[str]]:
+        """Return what is listed and not here, by series.
+
+        That is the rest of series that have begun to come, and the CT that is listed beside a PET, or the PET beside a
+        CT. Other series are the sender's to choose.
+        """
+        here = {i.sop_instance_uid for i in self.instances}
+        begun = {i.series_instance_uid for i in self.instances}
+        wanted = begun | {x.series_instance_uid for x in self.absent if x.modality == self.counterpart}
+        return {uid: uids - here for uid, uids in self.listed.items() if uid in wanted and uids - here}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """How an archive is asked: how long its answer is awaited beyond the quiet time, and whether what lacks is fetched.
+
+    What it cannot give is asked for `rounds` times.
+    """
+
+    answer: timedelta = timedelta(seconds=60)
+    retrieve: bool = False
+    rounds: int = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long to wait: `quiet` without evidence; a sixth of it with all images counted; four times with a gap."""
+    """How long to wait: `quiet` without evidence; a sixth of it with all images counted; four times with a gap.
+
+    `asking` is None where no archive is asked.
+    """
 
     quiet: timedelta = timedelta(seconds=30)
+    asking: Asking | None = None
 
     @property
     def settled(self) -> timedelta:
@@ -55,29 +150,90 @@ class Patience:
 
 
 def judge(study: StudyFacts, now: datetime, patience: Patience) -> Completeness:
-    """Return the completeness of a study, by evidence before time."""
-    silent = now - max(i.received_at for i in study.instances)
-    series = [s for s in by_series(study.instances) if len(s.instances) > 1]
-    gaps = [s for s in series if flaw(s.instances) is Reason.MISSING_SLICES]
-    short = [text for text in map(_shortfall, series) if text]
+    """Return the completeness of a study, by evidence before time; the archive is heard before it is settled."""
+    judged = _by_evidence(study, now, patience)
+    if judged.ready and _awaited(study, now, patience):
+        return replace(judged, ready=False, evidence=f"{judged.evidence}; the archive is asked")
+    if study.inquiry and study.inquiry.detail:
+        return replace(judged, evidence=f"{judged.evidence}; {study.inquiry.detail}")
+    return judged
+
+
+def to_ask(study: StudyFacts, now: datetime, patience: Patience) -> bool:
+    """Return whether the archive is to be asked now: its word is awaited, or what it listed did not come."""
+    asking, inquiry = patience.asking, study.inquiry
+    if asking is None or study.all_here or study.open_associations or (inquiry and now < inquiry.until):
+        return False
+    if study.silent(now) < patience.quiet and not _by_evidence(study, now, patience).ready:
+        return False
+    if inquiry is None or not study.asked:
+        return True
+    return asking.retrieve and bool(study.missing) and inquiry.rounds < asking.rounds
+
+
+def _awaited(study: StudyFacts, now: datetime, patience: Patience) -> bool:
+    """Return whether the archive's answer is still to be had; a limit ends the wait for one that does not answer."""
+    if patience.asking is None or study.all_here or study.asked:
+        return False
+    if study.inquiry and study.inquiry.under_way:
+        return now < study.inquiry.until
+    return study.silent(now) < patience.quiet + patience.asking.answer
+
+
+def _by_evidence(study: StudyFacts, now: datetime, patience: Patience) -> Completeness:
+    silent = study.silent(now)
+    if study.all_here:
+        return _all_here(study, silent, patience)
     if study.open_associations:
         return Completeness(
             verdict=Verdict.INCOMPLETE, evidence="an association that carries the study is open", ready=False
         )
-    if gaps or short:
-        evidence = "; ".join([*(f"a slice is missing in series {_number(s)}" for s in gaps), *short])
-        return Completeness(verdict=Verdict.INCOMPLETE, evidence=evidence, ready=silent >= patience.hopeful)
-    if series and all(_counted(s) for s in series):
+    stacks = [s for s in study.unlisted if len(s.instances) > 1]
+    gaps = [f"a slice is missing in series {_number(s)}" for s in stacks if flaw(s.instances) is Reason.MISSING_SLICES]
+    wanting = [*_unmet(study), *gaps, *(text for text in map(_shortfall, stacks) if text)]
+    if wanting:
+        return Completeness(verdict=Verdict.INCOMPLETE, evidence="; ".join(wanting), ready=silent >= patience.hopeful)
+    if stacks and all(_counted(s) for s in stacks):
         return Completeness(
             verdict=Verdict.COMPLETE,
             evidence="every series holds as many images as its acquisition says",
             ready=silent >= patience.settled,
         )
+    # Not how long it has been quiet so far: evidence that changes is written each time.
+    quiet = "quiet for" if silent >= patience.quiet else "not yet quiet for"
     return Completeness(
         verdict=Verdict.PRESUMED,
-        evidence=f"slices unbroken, no association open, quiet for {silent.total_seconds():.0f} s",
+        evidence=f"slices unbroken, no association open, {quiet} {patience.quiet.total_seconds():g} s",
         ready=silent >= patience.quiet,
     )
+
+
+def _all_here(study: StudyFacts, silent: timedelta, patience: Patience) -> Completeness:
+    """Judge a study of which every listed instance has come: at once, unless more is likely on its way."""
+    sources = " and ".join(sorted({f"the {listing.source.value}" for listing in study.listings}))
+    evidence = f"every instance that {sources} lists is here"
+    if study.absent:
+        others = len({listing.series_instance_uid for listing in study.absent})
+        held = bool(study.open_associations)
+        return Completeness(
+            verdict=Verdict.COMPLETE,
+            evidence=f"{evidence}, of the series that were sent; {others} more are listed",
+            ready=silent >= patience.quiet and not held,
+        )
+    growing = study.open_associations or not all(listing.whole for listing in study.listings)
+    wait = patience.settled if growing else timedelta()
+    return Completeness(verdict=Verdict.COMPLETE, evidence=evidence, ready=silent >= wait)
+
+
+def _unmet(study: StudyFacts) -> Iterator[str]:
+    """Yield in words what is listed and not here."""
+    numbers = {s.series_instance_uid: _number(s) for s in by_series(study.instances)}
+    for uid, missing in study.missing.items():
+        if uid in numbers:
+            total = len(study.listed[uid])
+            yield f"series {numbers[uid]} has {total - len(missing)} of the {total} instances listed"
+        else:
+            yield f"a {study.counterpart} series of {len(missing)} instances is listed and has not come"
 
 
 def _expected(series: Series) -> int | None:

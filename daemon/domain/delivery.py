@@ -27,7 +27,10 @@ TRANSITIONS: Mapping[tuple[DeliveryState, DeliveryState], str] = {
     (DeliveryState.SENT, DeliveryState.PENDING): "the destination does not have it after all",
     (DeliveryState.SENT, DeliveryState.DEAD): "the destination does not have it after all, and days went by",
     (DeliveryState.SENT, DeliveryState.UNCONFIRMED): "days went by without commitment or an answer to a query",
-    (DeliveryState.UNCONFIRMED, DeliveryState.CONFIRMED): "its storage commitment report came after all",
+    (
+        DeliveryState.UNCONFIRMED,
+        DeliveryState.CONFIRMED,
+    ): "its storage commitment report came after all, or an administrator accepted it",
     (DeliveryState.UNCONFIRMED, DeliveryState.PENDING): "an administrator replayed it, or a late report denies it",
     (DeliveryState.DEAD, DeliveryState.PENDING): "an administrator replayed it",
 }

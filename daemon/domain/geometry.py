@@ -20,6 +20,8 @@ def normal(orientation: Cosines) -> Vector:
 
 def flaw(instances: Sequence[Instance]) -> Reason | None:
     """Return why single-frame instances form no unbroken stack, None where they do or where frames must tell."""
+    if len({i.frame_of_reference_uid for i in instances}) > 1:
+        return Reason.INCONSISTENT_GEOMETRY
     if any(i.frames > 1 for i in instances):
         return None
     placed = [i.geometry for i in instances if i.geometry]

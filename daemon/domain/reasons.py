@@ -29,6 +29,7 @@ class Reason(StrEnum):
     CONFORMANCE = "conformance"
     MODEL = "model"
     TOO_LARGE = "too-large"
+    TOO_MANY_INSTANCES = "too-many-instances"
     TIME_LIMIT = "time-limit"
     TOO_MANY_ATTEMPTS = "too-many-attempts"
     UNKNOWN = "unknown"
@@ -44,10 +45,10 @@ SENTENCES: dict[Reason, str] = {
     Reason.TOO_FEW_SLICES: "The series has too few slices for a volume.",
     Reason.MISSING_SLICES: "At least one slice is missing from the series.",
     Reason.MIXED_ORIENTATIONS: "The slices do not share one orientation.",
-    Reason.INCONSISTENT_GEOMETRY: "Rows, columns or pixel spacing differ between slices.",
+    Reason.INCONSISTENT_GEOMETRY: "Rows, columns, pixel spacing or frame of reference differ between slices.",
     Reason.FOUR_D: "The series holds several volumes at the same positions (4D).",
     Reason.MIXED_PATIENTS: "Instances of one study name different patients.",
-    Reason.NO_GEOMETRY: "Image position or orientation is absent.",
+    Reason.NO_GEOMETRY: "Image position, orientation or frame of reference is absent.",
     Reason.DAMAGED: "Received instances are gone from the spool, or are no longer what was received.",
     Reason.UNREADABLE_PIXELS: "The pixel data cannot be decoded.",
     Reason.COLOUR_PIXELS: "The pixel data are colour, not monochrome.",
@@ -58,6 +59,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.CONFORMANCE: "A result object failed the conformance gate and was held.",
     Reason.MODEL: "The model failed on this input.",
     Reason.TOO_LARGE: "The study needs more memory than a worker may use.",
+    Reason.TOO_MANY_INSTANCES: "The study has more instances than are taken; those that came are not read.",
     Reason.TIME_LIMIT: "The job took longer than it may.",
     Reason.TOO_MANY_ATTEMPTS: "The job failed on every attempt.",
     Reason.UNKNOWN: "An unexpected error ended the job.",

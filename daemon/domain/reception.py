@@ -41,3 +41,4 @@ class Verdict(StrEnum):
     MALFORMED = "malformed"
     MISMATCH = "mismatch"
     BUSY = "busy"
+    TOO_LARGE = "too-large"

@@ -104,6 +104,8 @@ def _common_flaw(series: Series, rules: Eligibility) -> Reason | None:
         (Reason.DERIVED, bool(kinds & unwanted)),
         (Reason.COLOUR_PIXELS, facts.samples_per_pixel != 1),
         (Reason.TOO_FEW_SLICES, _slices(series) < rules.min_slices),
+        # Results lie in the frame of the MR or PET; a CT beside it is read along.
+        (Reason.NO_GEOMETRY, facts.modality != "CT" and not series.first.frame_of_reference_uid),
     )
     found = next((reason for reason, holds in checks if holds), None)
     return found or flaw(series.instances) or _sparse(series, rules)

@@ -13,7 +13,10 @@ from daemon.domain.references import Reference
 
 @dataclass(frozen=True, kw_only=True)
 class Claimed:
-    """A job in a worker's hands."""
+    """A job in a worker's hands.
+
+    `predecessors` are the reports that its own supersedes; `revision` counts the study's answers by its bundle from 1.
+    """
 
     lease: Lease
     key: str
@@ -22,6 +25,7 @@ class Claimed:
     created_at: datetime
     attempts: int
     predecessors: tuple[Reference, ...]
+    revision: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,14 @@
 """Deliveries: what is due, what was sent, what is confirmed; and destinations."""
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
 
 from daemon.domain.delivery import REPLAYABLE, TRANSITIONS, DeliveryState, Destination, RetryPolicy, Selection
+from daemon.domain.trust import ClientTls, Credentials
 from daemon.domain.work import Change, DueDelivery
 from daemon.ledger.circuits import forget, hasten
 from daemon.ledger.engine import reading, writing
@@ -15,6 +16,7 @@ from daemon.ledger.rows import IllegalTransitionError, note
 from daemon.ledger.tables import DeliveryRow, DestinationRow, InstanceRow, JobRow, OutputRow
 
 _COLUMNS = tuple(column.key for column in DestinationRow.__table__.columns)
+_SOME_TLS = ClientTls(credentials=Credentials())
 
 
 class Deliveries:
@@ -118,17 +120,38 @@ class Deliveries:
             hasten(session, {row.destination for row in rows}, at)
             return len(rows)
 
+    def accept(self, ids: Collection[int], by: str, at: datetime) -> None:
+        """Take the word of a person, `by`, that the destination has what it never confirmed.
+
+        Raises:
+            IllegalTransitionError: one of them is not UNCONFIRMED; none is written.
+        """
+        unconfirmed = DeliveryRow.state == DeliveryState.UNCONFIRMED.value
+        with writing(self._engine) as session:
+            rows = session.scalars(select(DeliveryRow).where(DeliveryRow.id.in_(ids), unconfirmed)).all()
+            odd = sorted(set(ids) - {row.id for row in rows})
+            if odd:
+                raise IllegalTransitionError(
+                    f"delivery {', '.join(map(str, odd))} is not UNCONFIRMED; nothing was accepted, see "
+                    "`overread deliveries list --state UNCONFIRMED`"
+                )
+            for row in rows:
+                change = Change(id=row.id, state=DeliveryState.CONFIRMED, due_at=at, detail=f"accepted by {by}")
+                _move(session, row, change, at)
+
     def destinations(self) -> list[Destination]:
-        """Return the destinations that were added by command."""
+        """Return the destinations that were added by command; of TLS, whose files are settings, only who wants it."""
         with reading(self._engine) as session:
             rows = session.scalars(select(DestinationRow).order_by(DestinationRow.name)).all()
-            return [Destination(**{name: getattr(row, name) for name in _COLUMNS}) for row in rows]
+            found = [{name: getattr(row, name) for name in _COLUMNS} for row in rows]
+        return [Destination(**{**one, "tls": _SOME_TLS if one["tls"] else None}) for one in found]
 
     def add_destination(self, destination: Destination) -> None:
         """Add or replace a destination; one that was not reached is tried at once."""
         with writing(self._engine) as session:
             forget(session, destination.name)
-            session.merge(DestinationRow(**{name: getattr(destination, name) for name in _COLUMNS}))
+            row = {name: getattr(destination, name) for name in _COLUMNS}
+            session.merge(DestinationRow(**{**row, "tls": destination.tls is not None}))
 
     def remove_destination(self, name: str) -> bool:
         """Remove a destination that was added by command; False where there is none of that name."""

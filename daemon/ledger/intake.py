@@ -1,12 +1,13 @@
 """Instances into the ledger, with group commit: who waits together is committed together."""
 
+import sys
 import threading
 from collections import Counter, deque
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, bindparam, case, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, case, func, insert, select, update
 
 from daemon.domain.instance import Instance
 from daemon.domain.reception import Interrupted, Verdict
@@ -21,8 +22,16 @@ _INSERT = insert(InstanceRow)
 # Sent again after it was freed: its file is there again, and promised again.
 _RETURNED = update(InstanceRow).where(InstanceRow.digest == bindparam("bytes")).values(freed=False)
 _NEWEST = case((StudyRow.last_at < bindparam("at"), bindparam("at")), else_=StudyRow.last_at)
-_SEE = update(StudyRow).where(StudyRow.uid == bindparam("study")).values(last_at=_NEWEST)
-_COUNT = _SEE.values(instances=StudyRow.instances + 1, dirty=True)
+_OF_STUDY = StudyRow.uid == bindparam("study")
+_SEE = update(StudyRow).where(_OF_STUDY).values(last_at=_NEWEST)
+_COUNT = _SEE.values(instances=StudyRow.instances + 1, dirty=True, oversize=False)
+_HELD = select(StudyRow.instances).where(_OF_STUDY)
+_CONFLICTS = (
+    select(func.count())
+    .select_from(InstanceRow)
+    .where(InstanceRow.study_uid == bindparam("study"), InstanceRow.conflict)
+)
+_OVERSIZE = update(StudyRow).where(_OF_STUDY, ~StudyRow.oversize).values(oversize=True, dirty=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +45,19 @@ class Intake:
     """Records arrivals; `record` returns only when the row is durable.
 
     Whoever finds no commit under way commits for all who wait: one alone pays for no change of threads, and of many
-    each waits for one flush.
+    each waits for one flush. A study takes `most` instances, conflicts too.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, most: int = sys.maxsize) -> None:
         self._engine = engine
+        self._most = most
         self._waiting: deque[_Arrival] = deque()
         self._turn = threading.Lock()
 
     def record(self, instance: Instance, association: str) -> Verdict:
         """Record one instance: STORED, DUPLICATE (equal bytes) or CONFLICT (other bytes, kept beside).
+
+        TOO_LARGE, where its study has as many as it may: it is not recorded, and the study is marked.
 
         Raises:
             SQLAlchemyError: the transaction failed; nothing was recorded.
@@ -102,7 +114,7 @@ class Intake:
     def _commit(self, batch: list[_Arrival]) -> None:
         try:
             with self._engine.connect().execution_options(write=True) as connection, connection.begin():
-                verdicts = [_insert(connection, arrival) for arrival in batch]
+                verdicts = [_insert(connection, arrival, self._most) for arrival in batch]
         except Exception as error:  # noqa: BLE001 - the edge of the loop: every waiter learns why
             for arrival in batch:
                 arrival.done.set_exception(error)
@@ -111,7 +123,7 @@ class Intake:
             arrival.done.set_result(verdict)
 
 
-def _insert(connection: Connection, arrival: _Arrival) -> Verdict:
+def _insert(connection: Connection, arrival: _Arrival, most: int) -> Verdict:
     """Insert one row. Plain statements: a unit of work would take three times as long as the flush to disk."""
     instance = arrival.instance
     known = {row.digest: row.freed for row in connection.execute(_KNOWN, {"uid": instance.sop_instance_uid})}
@@ -119,6 +131,11 @@ def _insert(connection: Connection, arrival: _Arrival) -> Verdict:
         if known[instance.digest]:
             connection.execute(_RETURNED, {"bytes": instance.digest})
         return Verdict.DUPLICATE
+    study = {"study": instance.study_instance_uid}
+    held = (connection.scalar(_HELD, study) or 0) + ((connection.scalar(_CONFLICTS, study) or 0) if known else 0)
+    if held >= most:
+        connection.execute(_OVERSIZE, study)
+        return Verdict.TOO_LARGE
     connection.execute(
         _INSERT,
         {
@@ -151,5 +168,6 @@ def _touch(connection: Connection, instance: Instance, *, counts: bool) -> None:
                 verdict="",
                 evidence="",
                 refusal="",
+                oversize=False,
             )
         )

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Engine, func, or_, select, update
+from sqlalchemy import Engine, Select, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from daemon.domain.assembly import Completeness, Refusal, StudyFacts
 from daemon.domain.job import JobInput, JobState, Lease, job_key, may_move
 from daemon.domain.model_bundle import BundleRef
 from daemon.domain.output import OutputKind
+from daemon.domain.pause import Activity
 from daemon.domain.references import Reference
 from daemon.domain.work import Claimed, Result
 from daemon.ledger.engine import reading, writing
+from daemon.ledger.listings import inquiry_of, listings_of
+from daemon.ledger.pauses import paused
 from daemon.ledger.rows import IllegalTransitionError, findings_json, instance_of, note
 from daemon.ledger.tables import AssociationRow, DeliveryRow, InstanceRow, JobRow, OutputRow, StudyRow
 
@@ -45,11 +48,11 @@ class Jobs:
         """Commit the decision on a study: its jobs, or the reason for none.
 
         Returns:
-            False where instances came since `study` was read; nothing is written then.
+            False where instances came, or were one too many, since `study` was read; nothing is written then.
         """
         with writing(self._engine) as session:
             row = session.get_one(StudyRow, study.study_instance_uid)
-            if row.instances != len(study.instances):
+            if (row.instances, row.oversize) != (len(study.instances), study.oversize):
                 return False
             row.dirty = False
             row.refusal = refusal.reason.value if refusal else ""
@@ -60,11 +63,17 @@ class Jobs:
     def claim(self, worker: str, at: datetime, lease_for: timedelta) -> Claimed | None:
         """Take the oldest job that is due, or whose worker's lease ran out.
 
-        A job that supersedes one in progress waits for it: its report must name the other's.
+        A job that supersedes one in progress waits for it: its report must name the other's. One that it supersedes and
+        that was given back meanwhile is cancelled: it would answer with less, after it. While jobs are paused there is
+        none.
         """
         lapsed = (JobRow.state == JobState.IN_PROGRESS) & (JobRow.lease_until < at)
-        due = (JobRow.state == JobState.SCHEDULED) & (JobRow.not_before <= at) & ~_elder_in_progress()
-        query = select(JobRow.id).where(or_(due, lapsed)).order_by(JobRow.created_at, JobRow.id).limit(1)
+        elder, younger = aliased(JobRow), aliased(JobRow)
+        held = _akin(elder).where(elder.id < JobRow.id, elder.state == JobState.IN_PROGRESS).exists()
+        stale = _akin(younger).where(younger.id > JobRow.id, younger.state == JobState.SCHEDULED).exists()
+        due = (JobRow.state == JobState.SCHEDULED) & (JobRow.not_before <= at) & ~held & ~stale
+        ready = select(JobRow.id).where(or_(due, lapsed), ~paused(Activity.JOBS))
+        query = ready.order_by(JobRow.created_at, JobRow.id).limit(1)
         with reading(self._engine) as session:
             if session.scalar(query) is None:
                 return None
@@ -74,6 +83,8 @@ class Jobs:
                 return None
             if job.state == JobState.IN_PROGRESS:
                 _move(session, job, JobState.SCHEDULED, at, "lease ran out")
+            for older in session.scalars(_before(job, JobState.SCHEDULED)).all():
+                _move(session, older, JobState.CANCELED, at, f"superseded by job {job.id} before it was done")
             _move(session, job, JobState.IN_PROGRESS, at, worker)
             job.fence += 1
             job.attempts += 1
@@ -141,11 +152,12 @@ class Jobs:
         """Schedule a failed or cancelled job again.
 
         Raises:
-            IllegalTransitionError: its state does not allow it.
+            IllegalTransitionError: its state does not allow it, or a newer job answers for the study.
             NoResultFound: there is no such job.
         """
         with writing(self._engine) as session:
             job = session.get_one(JobRow, job_id)
+            _check_newest(session, job)
             job.attempts, job.not_before, job.reason, job.detail = 0, at, "", ""
             _move(session, job, JobState.SCHEDULED, at, "asked by administrator")
 
@@ -166,11 +178,16 @@ def _study(session: Session, uid: str) -> StudyFacts:
     conflicts = session.scalar(
         select(func.count()).select_from(InstanceRow).where(InstanceRow.study_uid == uid, InstanceRow.conflict)
     )
+    listings, notified_at = listings_of(session, uid)
     return StudyFacts(
         study_instance_uid=uid,
         instances=tuple(instance_of(row.facts) for row in rows),
         open_associations=still or 0,
         conflicts=conflicts or 0,
+        oversize=session.get_one(StudyRow, uid).oversize,
+        listings=listings,
+        notified_at=notified_at,
+        inquiry=inquiry_of(session, uid),
     )
 
 
@@ -221,38 +238,35 @@ def _held(session: Session, lease: Lease) -> JobRow | None:
     )
 
 
-def _elder_in_progress() -> ColumnElement[bool]:
-    elder = aliased(JobRow)
-    return (
-        select(elder.id)
-        .where(
-            elder.study_uid == JobRow.study_uid,
-            elder.bundle == JobRow.bundle,
-            elder.id < JobRow.id,
-            elder.state == JobState.IN_PROGRESS,
-        )
-        .exists()
-    )
+def _akin(other: type[JobRow]) -> Select[int]:
+    """Return the query for jobs `other` on the study of JobRow with its bundle, of whatever version."""
+    return select(other.id).where(other.study_uid == JobRow.study_uid, other.bundle == JobRow.bundle)
 
 
-def _last_report(session: Session, job: JobRow) -> Sequence[OutputRow]:
-    """Return the report of the newest completed job before `job` on the same study with the same bundle."""
-    completed = (
-        select(func.max(JobRow.id))
-        .where(
+def _before(job: JobRow, state: JobState) -> Select[JobRow]:
+    """Return the query for jobs in `state` that `job` supersedes, the oldest first."""
+    older = select(JobRow).where(JobRow.study_uid == job.study_uid, JobRow.bundle == job.bundle, JobRow.id < job.id)
+    return older.where(JobRow.state == state).order_by(JobRow.id)
+
+
+def _check_newest(session: Session, job: JobRow) -> None:
+    ended = (JobState.FAILED.value, JobState.CANCELED.value)
+    newer = session.scalar(
+        select(func.max(JobRow.id)).where(
             JobRow.study_uid == job.study_uid,
             JobRow.bundle == job.bundle,
-            JobRow.id < job.id,
-            JobRow.state == JobState.COMPLETED,
+            JobRow.id > job.id,
+            JobRow.state.not_in(ended),
         )
-        .scalar_subquery()
     )
-    wanted = select(OutputRow).where(OutputRow.job_id == completed, OutputRow.kind == OutputKind.REPORT.value)
-    return session.scalars(wanted).all()
+    if newer is not None:
+        raise IllegalTransitionError(f"job {job.id} was superseded by job {newer}, which answers for the study")
 
 
 def _claimed(session: Session, job: JobRow) -> Claimed:
-    reports = _last_report(session, job)
+    answered = session.scalars(_before(job, JobState.COMPLETED)).all()
+    newest = answered[-1].id if answered else None
+    wanted = select(OutputRow).where(OutputRow.job_id == newest, OutputRow.kind == OutputKind.REPORT.value)
     until = job.lease_until
     if until is None:
         raise IllegalTransitionError(f"job {job.id} was claimed without a lease")
@@ -272,6 +286,7 @@ def _claimed(session: Session, job: JobRow) -> Claimed:
                 sop_class_uid=row.sop_class_uid,
                 sop_instance_uid=row.sop_instance_uid,
             )
-            for row in reports
+            for row in session.scalars(wanted)
         ),
+        revision=len(answered) + 1,
     )

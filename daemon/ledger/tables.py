@@ -3,7 +3,18 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Engine, ForeignKey, Index, String, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Engine,
+    ForeignKey,
+    Index,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+    false,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -59,7 +70,7 @@ class InstanceRow(Base):
 
 
 class StudyRow(Base):
-    """One study; `dirty` while instances came that no decision has seen."""
+    """One study; `dirty` while there is news that no decision has seen, `oversize` once an instance was too many."""
 
     __tablename__ = "studies"
     uid: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -70,6 +81,35 @@ class StudyRow(Base):
     verdict: Mapped[str] = mapped_column(String(16), default="")
     evidence: Mapped[str] = mapped_column(default="")
     refusal: Mapped[str] = mapped_column(String(40), default="")
+    oversize: Mapped[bool] = mapped_column(default=False, server_default=false())
+
+
+class ListingRow(Base):
+    """The instances that a notification, or the archive, says one series has."""
+
+    __tablename__ = "listings"
+    __table_args__ = (UniqueConstraint("study_uid", "series_uid", "source"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_uid: Mapped[str] = mapped_column(String(64))
+    series_uid: Mapped[str] = mapped_column(String(64))
+    source: Mapped[str] = mapped_column(String(12))
+    modality: Mapped[str] = mapped_column(String(16))
+    retrieve_ae: Mapped[str] = mapped_column(String(16))
+    notices: Mapped[int]
+    sop_instance_uids: Mapped[list[Any]]
+    at: Mapped[datetime] = mapped_column(index=True)
+
+
+class InquiryRow(Base):
+    """What came of asking the archive about one study; see `daemon.domain.evidence.Inquiry`."""
+
+    __tablename__ = "inquiries"
+    study_uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    instances: Mapped[int]
+    rounds: Mapped[int]
+    until: Mapped[datetime]
+    under_way: Mapped[bool]
+    detail: Mapped[str]
 
 
 class JobRow(Base):
@@ -149,6 +189,7 @@ class DestinationRow(Base):
     token_file: Mapped[str] = mapped_column(server_default="")
     password_file: Mapped[str] = mapped_column(server_default="")
     ca_file: Mapped[str] = mapped_column(server_default="")
+    tls: Mapped[bool] = mapped_column(server_default=false())
 
 
 class CircuitRow(Base):
@@ -160,6 +201,15 @@ class CircuitRow(Base):
     since: Mapped[datetime]
     next_at: Mapped[datetime]
     reason: Mapped[str]
+
+
+class PauseRow(Base):
+    """What an administrator holds; there is no row where all goes on."""
+
+    __tablename__ = "pauses"
+    activity: Mapped[str] = mapped_column(String(12), primary_key=True)
+    since: Mapped[datetime]
+    by: Mapped[str]
 
 
 class TransitionRow(Base):
@@ -182,9 +232,12 @@ __all__ = [
     "DeliveryRow",
     "DestinationRow",
     "Engine",
+    "InquiryRow",
     "InstanceRow",
     "JobRow",
+    "ListingRow",
     "OutputRow",
+    "PauseRow",
     "StudyRow",
     "TransitionRow",
 ]

@@ -25,12 +25,14 @@ def check_report(document: Dataset, segmentation: Dataset | None, context: Resul
 
     Raises:
         UnprocessableError: a number is missing, too many or another; the answer is another; it refers to another
-            outline than `segmentation`, or to instances that are neither it nor the sources'.
+            outline than `segmentation`, or to instances that are neither it nor the sources'; it names other
+            predecessors than it has, or one twice.
     """
     _numbers(document, context)
     _answer(document, context)
     _outline(document, segmentation)
     _evidence(document, segmentation, context)
+    _predecessors(document, context)
 
 
 def _numbers(document: Dataset, context: ResultContext) -> None:
@@ -40,6 +42,17 @@ def _numbers(document: Dataset, context: ResultContext) -> None:
     for place, value in wanted.items():
         if abs(written[place] - value) > ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * abs(value):
             raise held("SR", f"{place[1]} {place[2]} is not what was found".replace("  ", " "))
+
+
+def _predecessors(document: Dataset, context: ResultContext) -> None:
+    named = [
+        str(reference.ReferencedSOPInstanceUID)
+        for study in document.get("PredecessorDocumentsSequence") or ()
+        for series in study.ReferencedSeriesSequence
+        for reference in series.ReferencedSOPSequence
+    ]
+    if sorted(named) != sorted(reference.sop_instance_uid for reference in context.predecessors):
+        raise held("SR", "its predecessor documents are not the reports that it supersedes")
 
 
 def _expected(context: ResultContext) -> Iterator[tuple[Place, float]]:

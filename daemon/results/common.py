@@ -1,13 +1,13 @@
 """Modules that every result object carries (PS3.3 C.7.1, C.7.2, C.12.1)."""
 
 from collections.abc import Iterator
-from copy import copy
 
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 
 from daemon.domain.codes import ACQUISITION_EQUIPMENT, PROCESSING_EQUIPMENT, Concept
 from daemon.results.context import MANUFACTURER, MODEL_NAME, ResultContext
+from daemon.results.shown import shown
 
 _COPIED = (
     "PatientName",
@@ -68,19 +68,8 @@ def triple(values: tuple[str, str, str]) -> CodedConcept:
 
 
 def source_headers(context: ResultContext) -> list[Dataset]:
-    """Return the reference series' headers as highdicom reads them.
-
-    It knows no empty first value of Specific Character Set, which stands for ISO 2022 IR 6 (PS3.3 C.12.1.1.2); `stamp`
-    puts the source's own value back.
-    """
-    headers = list(context.source.headers)
-    charset = headers[0].get("SpecificCharacterSet")
-    if not charset or isinstance(charset, str) or charset[0]:
-        return headers
-    named = [copy(header) for header in headers]
-    for header in named:
-        header.SpecificCharacterSet = ["ISO 2022 IR 6", *charset[1:]]
-    return named
+    """Return the reference series' headers as highdicom reads them; `stamp` puts back what is left out of them."""
+    return shown(context.source, _EMPTY_WHERE_ABSENT)
 
 
 def stamp(dataset: Dataset, context: ResultContext) -> None:

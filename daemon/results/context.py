@@ -14,6 +14,10 @@ MANUFACTURER = "Overread"
 MODEL_NAME = "Overread"
 SEGMENTATION_SERIES_NUMBER = 9001
 REPORT_SERIES_NUMBER = 9002
+# A later answer's series stand this much further on, beside the first one's.
+REVISION_STEP = 100
+# Series Description is LO (PS3.5 6.2).
+MOST_WORDS = 64
 # A report with hundreds of groups is read by nobody; the largest lesions have theirs, all are in the total.
 MOST_LESIONS = 20
 
@@ -23,7 +27,7 @@ class ResultContext:
     """A job's identity, source and answer; every UID and time of its objects comes from here.
 
     `source` is the reference series (MR, or PET), `others` were read too (CT). `predecessors` are the reports that this
-    one supersedes.
+    one supersedes, `revision` the number of this answer among the study's, from 1.
     """
 
     job_key: str
@@ -33,6 +37,7 @@ class ResultContext:
     bundle: InstalledBundle
     findings: Findings
     predecessors: tuple[Reference, ...] = ()
+    revision: int = 1
     research_use: bool = True
     software_version: str
 
@@ -56,11 +61,18 @@ class ResultContext:
         return self.created_at.astimezone().strftime("%H%M%S")
 
     def series_number(self, wanted: int) -> int:
-        """Return `wanted`, or the next that no source series has."""
+        """Return `wanted` in this revision, or the next that no source series has."""
         taken = {int(s.header.get("SeriesNumber") or 0) for s in (self.source, *self.others)}
+        wanted += REVISION_STEP * (self.revision - 1)
         while wanted in taken:
             wanted += 10
         return wanted
+
+    def words(self, what: str) -> str:
+        """Return the description of the series of `what`; every answer after the first says which it is."""
+        version = f", version {self.revision}" if self.revision > 1 else ""
+        research = " (research use)" if self.research_use else ""
+        return f"AI {self.bundle.manifest.target.label} {what}{version}{research}"[:MOST_WORDS]
 
     def tracking(self, number: int) -> tuple[str, str]:
         """Return Tracking ID and UID of lesion `number`; 0 is all of them together, which is the segment."""

@@ -50,7 +50,7 @@ def build(context: ResultContext, segmentation: Dataset | None) -> Dataset:
         is_complete=True,
         is_final=not context.research_use,
         is_verified=False,
-        series_description=f"AI {context.bundle.manifest.target.label} report"[:64],
+        series_description=context.words("report"),
     )
     _finish(document, context)
     return document

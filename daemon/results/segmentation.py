@@ -38,9 +38,9 @@ def build(context: ResultContext, labels: NDArray[np.uint8]) -> Dataset:
         software_versions=context.software_version,
         device_serial_number=context.bundle.ref.digest[:16],
         content_label="TUMOUR",
-        content_description=_words(context, "outline"),
+        content_description=context.words("outline"),
         content_creator_name=f"{MANUFACTURER}^",
-        series_description=_words(context, "outline"),
+        series_description=context.words("outline"),
         **kind,
     )
     stamp(seg, context)
@@ -52,11 +52,6 @@ def build(context: ResultContext, labels: NDArray[np.uint8]) -> Dataset:
 
 def _fractional() -> dict[str, object]:
     return {"segmentation_type": "FRACTIONAL", "fractional_type": "OCCUPANCY", "max_fractional_value": 1}
-
-
-def _words(context: ResultContext, what: str) -> str:
-    research = " (research use)" if context.research_use else ""
-    return f"AI {context.bundle.manifest.target.label} {what}{research}"[:64]
 
 
 def _description(context: ResultContext) -> SegmentDescription:

@@ -31,6 +31,7 @@ class Task:
     paths: Mapping[str, Sequence[Path]]
     bundle: InstalledBundle
     predecessors: tuple[Reference, ...] = ()
+    revision: int = 1
     software_version: str
     research_use: bool = True
 
@@ -86,6 +87,7 @@ def analyse(task: Task, reader: Reader) -> Analysis:
         bundle=task.bundle,
         findings=reading.findings,
         predecessors=task.predecessors,
+        revision=task.revision,
         research_use=task.research_use,
         software_version=task.software_version,
     )

@@ -55,10 +55,10 @@ class Arrivals:
         self._audit.record([rejected(self._reporter, _participant(caller), now, told)])
 
     def record(self, instance: Instance, association: str) -> Verdict:
-        """Record an instance, then count it."""
+        """Record an instance, then count it, unless it was refused."""
         verdict = self._intake.record(instance, association)
         visit = self._visits.get(association)
-        if visit is not None:
+        if visit is not None and verdict is not Verdict.TOO_LARGE:
             action = Action.READ if verdict is Verdict.DUPLICATE else Action.CREATE
             key = (instance.study_instance_uid, instance.patient_key, action)
             visit.counts.setdefault(key, Counter())[instance.sop_class_uid] += 1

@@ -4,14 +4,23 @@ import logging
 from collections.abc import Callable
 
 from daemon.clock import Clock
-from daemon.domain.assembly import Chosen, Patience, StudyFacts, judge
+from daemon.domain.assembly import Choice, Chosen, Patience, Refusal, StudyFacts, judge
 from daemon.domain.job import JobInput
 from daemon.domain.model_bundle import InstalledBundle
+from daemon.domain.reasons import Reason
 from daemon.domain.selection import choose
 from daemon.services.faults import Point, reach
 from daemon.services.ports import Jobs
 
 LOGGER = logging.getLogger(__name__)
+# A part of a study, cut off where the limit was, is nothing to read.
+_OVERSIZE = Choice(
+    chosen=(),
+    refusal=Refusal(
+        reason=Reason.TOO_MANY_INSTANCES,
+        detail="more instances than listener.max_study_instances; raise it, then have the study sent again",
+    ),
+)
 
 
 class Assemble:
@@ -44,7 +53,7 @@ class Assemble:
         if not completeness.ready:
             return False
         installed = self._bundles()
-        choice = choose(study.instances, [b.manifest for b in installed])
+        choice = _OVERSIZE if study.oversize else choose(study.instances, [b.manifest for b in installed])
         refs = {b.manifest.name: b.ref for b in installed}
         planned = [(_job_input(study, chosen), refs[chosen.bundle]) for chosen in choice.chosen]
         settled = self._jobs.settle(study, planned, choice.refusal, now)

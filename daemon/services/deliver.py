@@ -32,7 +32,10 @@ class DeliveryRules:
 
 @dataclass(frozen=True, kw_only=True)
 class Post:
-    """What delivering needs of the world; `destinations` are those of now, by name."""
+    """What delivering needs of the world; `destinations` are those of now, by name.
+
+    While `paused` says so no destination is called; days go on.
+    """
 
     deliveries: Deliveries
     circuits: Circuits
@@ -40,6 +43,7 @@ class Post:
     courier: Courier
     destinations: Callable[[], Mapping[str, Destination]]
     departures: Departures | None = None
+    paused: Callable[[], bool] = bool
 
 
 class Deliver:
@@ -55,7 +59,7 @@ class Deliver:
         """Send what is due to destination `name`; return how many objects it was tried with."""
         due = [d for d in self._post.deliveries.due(DeliveryState.PENDING, self._clock.now()) if d.destination == name]
         destination = self._post.destinations().get(name) if due else None
-        if destination is None:
+        if destination is None or self._post.paused():
             return 0
         circuit = self._breaker.get(name)
         if circuit and self._breaker.waits(circuit):
@@ -130,7 +134,7 @@ class Confirm:
         """Pursue what was sent to destination `name`; return how many objects were asked about."""
         sent = self._sent(name)
         destination = self._post.destinations().get(name) if sent else None
-        if destination is None:
+        if destination is None or self._post.paused():
             return 0
         circuit = self._breaker.get(name)
         if circuit and self._breaker.waits(circuit):

@@ -1,6 +1,6 @@
 """What the verbs need of the world; adapters fit these structurally."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -8,6 +8,7 @@ from typing import Protocol
 from daemon.domain.assembly import Completeness, Refusal, StudyFacts
 from daemon.domain.audit import AuditMessage
 from daemon.domain.delivery import Circuit, DeliveryState, Destination, SendResult
+from daemon.domain.evidence import Fetched, SeriesListing, Wanted
 from daemon.domain.instance import Instance
 from daemon.domain.job import JobInput, Lease
 from daemon.domain.model_bundle import BundleRef, InstalledBundle
@@ -103,6 +104,39 @@ class Intake(Protocol):
         ...
 
 
+class Inquiries(Protocol):
+    """What came of asking the archive, in the ledger."""
+
+    def begin(self, study: StudyFacts, at: datetime, until: datetime) -> bool:
+        """Take up an inquiry; False where another process has."""
+        ...
+
+    def answered(self, study_uid: str, listings: Sequence[SeriesListing], at: datetime) -> None:
+        """Commit the archive's answer."""
+        ...
+
+    def ended(self, study_uid: str, detail: str, until: datetime) -> None:
+        """Commit what came of it; the archive is not asked again before `until`."""
+        ...
+
+
+class Archive(Protocol):
+    """The network toward the archive."""
+
+    def listed(self, destination: Destination, wanted: Wanted) -> tuple[SeriesListing, ...]:
+        """Return what it lists.
+
+        Raises:
+            RetryableError: it cannot be reached, or a query fails.
+            RefusedError: it answers no queries.
+        """
+        ...
+
+    def fetch(self, destination: Destination, study: str, missing: Mapping[str, frozenset[str]]) -> Fetched:
+        """Have instances sent to us; raises as `listed`."""
+        ...
+
+
 class Audit(Protocol):
     """Where audit messages are kept."""
 
@@ -168,12 +202,12 @@ class Files(Protocol):
         """Return the files that must be in the spool: digest and size."""
         ...
 
-    def freeable(self, before: datetime) -> list[str]:
-        """Return digests that nobody needs any more."""
+    def release(self, before: datetime) -> list[str]:
+        """Note that what nobody needs any more may be gone; return its digests."""
         ...
 
-    def freed(self, digests: Iterable[str]) -> None:
-        """Note that they may be gone."""
+    def while_free(self, digests: Sequence[str], then: Callable[[Sequence[str]], None]) -> None:
+        """Call `then` on those that nobody was promised anew meanwhile, and while nobody can be."""
         ...
 
 

@@ -57,6 +57,7 @@ class Process:
         self._reader = reader
         self._clock = clock
         self._rules = rules
+        self._held: Claimed | None = None
 
     def step(self) -> bool:
         """Work on one job; False where none is due."""
@@ -65,9 +66,19 @@ class Process:
             return False
         reach(Point.JOB_CLAIMED)
         LOGGER.info("job %d claimed, attempt %d", claimed.lease.job_id, claimed.attempts)
+        self._held = claimed
         with self._renewed(claimed):
             self._work(claimed)
+        self._held = None
         return True
+
+    def give_back(self) -> bool:
+        """Release the job in hand for another worker to take at once; False where there is none. From another thread.
+
+        What this worker still writes of it is refused by its fence.
+        """
+        held, now = self._held, self._clock.now()
+        return held is not None and self._stores.jobs.release(held.lease, "its worker was stopped", now, now)
 
     def _work(self, claimed: Claimed) -> None:
         if claimed.attempts > self._rules.attempts:
@@ -126,6 +137,7 @@ class Process:
             paths=paths,
             bundle=self._bundle(claimed),
             predecessors=claimed.predecessors,
+            revision=claimed.revision,
             research_use=self._rules.research_use,
             software_version=self._rules.software_version,
         )

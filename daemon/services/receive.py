@@ -1,6 +1,7 @@
 """Receive: bytes to a durable file, facts to the ledger, and only then success."""
 
 import logging
+import sys
 from datetime import timedelta
 
 from daemon.clock import Clock
@@ -17,13 +18,16 @@ ABANDONED = timedelta(hours=1)
 
 
 class Reception:
-    """What the listener hands objects to."""
+    """What the listener hands objects to; an instance takes `most_bytes` as a file."""
 
-    def __init__(self, spool: Spool, intake: Intake, clock: Clock, patient_salt: bytes) -> None:
+    def __init__(
+        self, spool: Spool, intake: Intake, clock: Clock, patient_salt: bytes, most_bytes: int = sys.maxsize
+    ) -> None:
         self.spool = spool
         self.intake = intake
         self.clock = clock
         self.patient_salt = patient_salt
+        self.most_bytes = most_bytes
 
     def open(self, announced: Announced) -> "Incoming":
         """Begin an object.
@@ -59,13 +63,20 @@ class Incoming:
         self._reception = reception
         self._announced = announced
         self._draft = draft
+        self._oversize = False
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """Append the next bytes.
+        """Append the next bytes; of an instance that is too large nothing more is kept.
 
         Raises:
             OSError: the disk refuses them; the listener answers out of resources.
         """
+        if self._oversize:
+            return
+        if self._draft.size + len(chunk) > self._reception.most_bytes:
+            self._oversize = True
+            self._draft.drop()
+            return
         self._draft.write(chunk)
 
     def abort(self) -> None:
@@ -79,13 +90,20 @@ class Incoming:
         when both are. Ended in between, the process leaves a whole file, with or without a row; a loss of power may
         leave a row whose file is short, which `reconcile` finds. Neither was acknowledged, so the sender sends again
         and mends both.
+
+        Raises:
+            RetryableError: retention deleted it before its row promised it anew.
+            OSError: the disk refuses it.
         """
+        if self._oversize:
+            self._say_no(f"it is larger than {self._reception.most_bytes >> 20} MB; raise listener.max_instance_mb")
+            return Verdict.TOO_LARGE
         self._draft.settle()
         reach(Point.FILE_KEPT)
         try:
             instance = self._facts()
         except _UnfitError as unfit:
-            LOGGER.warning("refused an object of %s: %s", self._announced.association, unfit)
+            self._say_no(str(unfit))
             self._draft.drop()
             return unfit.verdict
         except OSError:
@@ -95,8 +113,18 @@ class Incoming:
             verdict = self._reception.intake.record(instance, self._announced.association)
         finally:
             self._draft.sync()
+        if verdict is Verdict.TOO_LARGE:
+            self._say_no("its study has as many instances as are taken; raise listener.max_study_instances")
+            self._draft.drop()
+            return verdict
+        if verdict is Verdict.DUPLICATE and not self._draft.path.exists():
+            raise RetryableError("the copy that was here was being freed; it is taken when it is sent again")
         reach(Point.INSTANCE_RECORDED)
         return verdict
+
+    def _say_no(self, why: str) -> None:
+        told = self._announced
+        LOGGER.warning("refused %s of association %s: %s", told.sop_instance_uid, told.association, why)
 
     def _facts(self) -> Instance:
         here, told = self._reception, self._announced

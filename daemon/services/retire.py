@@ -31,13 +31,13 @@ class Retire:
     def step(self) -> int:
         """Free what is old enough; return how many files.
 
-        The ledger is told first: a crash between leaves a file without need, which `reconcile` sweeps up.
+        The ledger is told first: a crash between leaves a file without need, which `reconcile` sweeps up. An instance
+        that is sent again meanwhile stays, or its sender is told to send it once more (`receive`).
         """
         age = self._rules.pressed_age if self._spool.full() else self._rules.age
-        digests = self._files.freeable(self._clock.now() - age)
+        digests = self._files.release(self._clock.now() - age)
         if digests:
-            self._files.freed(digests)
             reach(Point.FREED_RECORDED)
-            self._spool.free(digests)
+            self._files.while_free(digests, self._spool.free)
             LOGGER.info("freed %d files of confirmed studies", len(digests))
         return len(digests)

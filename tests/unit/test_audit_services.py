@@ -91,6 +91,18 @@ def test_an_association_is_told_when_it_closes(engine: Engine) -> None:
     assert [o.id for o in first.objects] == [instances[0].study_instance_uid, instances[0].patient_key]
 
 
+def test_what_was_one_too_many_is_not_told_as_received(engine: Engine) -> None:
+    """An instance over the study's limit was not stored, so no transfer counts it."""
+    kept = ListedAudit()
+    arrivals = Arrivals(Intake(engine, 2), kept, SetClock(), US)
+    arrivals.association_accepted("a1", MR1)
+    arrivals.opened("a1", "MR1", NOW)
+    for instance in series(3):
+        arrivals.record(instance, "a1")
+    arrivals.closed("a1", NOW)
+    assert [told(m) for m in kept.messages] == [("MR1", {series(1)[0].sop_class_uid: 2}, "C")]
+
+
 def test_what_a_dead_listener_received_is_told_by_the_next(engine: Engine) -> None:
     """The ledger knows what came on associations that never closed; it is told as a failure, and only once."""
     instances = series(3)

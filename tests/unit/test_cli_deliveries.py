@@ -1,6 +1,7 @@
 """The dead-letter list and its replay, as an administrator types them."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from typer.testing import CliRunner
 from daemon.bootstrap import House
 from daemon.cli.main import app
 from daemon.config import load
-from daemon.domain.delivery import Circuit, DeliveryState
+from daemon.domain.audit import RESTRICTED_FUNCTION
+from daemon.domain.delivery import Circuit, DeliveryState, Selection
 from daemon.domain.work import Change
 from tests import houses
 from tests.instances import NOW
@@ -31,8 +33,12 @@ def site(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def at(site: Path) -> tuple[str, str]:
+    return "--config", str(site)
+
+
 def said(site: Path, *arguments: str, code: int = 0) -> str:
-    told = RUNNER.invoke(app, [*arguments, "--config", str(site)])
+    told = RUNNER.invoke(app, [*arguments, *at(site)])
     assert told.exit_code == code, told.output
     return told.output
 
@@ -46,6 +52,28 @@ def test_the_dead_letters_are_listed_shown_and_replayed(site: Path) -> None:
     assert "0 deliveries" in said(site, "deliveries", "replay", "--destination", "other")
     assert "1 deliveries are PENDING" in said(site, "deliveries", "replay", "--state", "DEAD", "--since", "2000-01-01")
     said(site, "deliveries", "show", "7", code=1)
+
+
+def test_a_person_accepts_what_nobody_confirmed(site: Path) -> None:
+    """UNCONFIRMED only, all or none; who it was stands in the detail and in the audit log, and the study may go."""
+    here = House(load(site))
+    assert "delivery 1 is not UNCONFIRMED" in str(
+        RUNNER.invoke(app, ["deliveries", "accept", "1", *at(site)]).exception
+    )
+    here.deliveries.replay(Selection(ids=(1,)), NOW)
+    for state in (DeliveryState.SENT, DeliveryState.UNCONFIRMED):
+        here.deliveries.change([Change(id=1, state=state, due_at=NOW, detail="no report came")], NOW)
+    assert "delivery 7 is not" in str(RUNNER.invoke(app, ["deliveries", "accept", "1", "7", *at(site)]).exception)
+    assert here.files.freeable(NOW + timedelta(days=9)) == []
+    assert "1 deliveries are CONFIRMED" in said(site, "deliveries", "accept", "1")
+    person = here.reporter("test").person.user_id
+    shown = json.loads(said(site, "deliveries", "show", "1"))
+    assert (shown["delivery"]["state"], shown["delivery"]["detail"]) == ("CONFIRMED", f"accepted by {person}")
+    last = list(here.trail.chain.lines())[-1].document or {}
+    assert (last["type"], person in last["who"]) == (RESTRICTED_FUNCTION.meaning, True)
+    assert str(last["what"]).endswith("#deliveries/1']")
+    assert len(here.files.freeable(NOW + timedelta(days=9))) == 4
+    here.engine.dispose()
 
 
 @pytest.mark.parametrize("wrong", [(), ("--state", "SENT"), ("--since", "yesterday")], ids=str)

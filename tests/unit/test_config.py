@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config import DestinationSection, Settings, load, locate, template
+from daemon.cli.template import template
+from daemon.config import DestinationSection, Settings, load, locate
 from daemon.domain.repository import Repository
 from daemon.errors import FatalError
 
@@ -96,6 +97,11 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
         ('[audit]\nrepository = "tls://arr:port"\n', "audit.repository: .*tls://HOST:PORT"),
         ('[audit]\nrepository = "tls://arr"\n', "audit.repository by tls needs tls.authorities"),
         ("[assembly]\nquiet_seconds = 0\n", "assembly.quiet_seconds"),
+        ("[assembly]\nretrieve = true\n", "assembly: .*needs archive"),
+        (
+            '[assembly]\narchive = "web"\n[[destination]]\nname = "web"\nurl = "https://pacs.example/dicom-web"\n',
+            "assembly.archive names a DICOMweb service",
+        ),
         ("[listener\n", "no valid TOML"),
     ],
 )

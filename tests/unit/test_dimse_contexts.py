@@ -5,6 +5,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000
 
 from daemon.dimse.contexts import (
     COMPREHENSIVE_3D_SR_STORAGE,
+    INSTANCE_AVAILABILITY,
     RECEIVED,
     SEGMENTATION_STORAGE,
     STORAGE_COMMITMENT,
@@ -17,9 +18,9 @@ from daemon.errors import RefusedError
 
 
 def test_every_supported_class_is_offered_once() -> None:
-    """Verification, commitment and each image class; results of our own are not taken back."""
+    """Verification, commitment, availability notices and each image class; results of our own are not taken back."""
     offered = [context.abstract_syntax for context in supported_contexts()]
-    assert sorted(offered) == sorted([VERIFICATION, STORAGE_COMMITMENT, *RECEIVED])
+    assert sorted(offered) == sorted([VERIFICATION, STORAGE_COMMITMENT, INSTANCE_AVAILABILITY, *RECEIVED])
     assert SEGMENTATION_STORAGE not in offered
 
 

@@ -36,7 +36,7 @@ def command(field: int, sop_class: str, uid: str = "", *, data_set: bool = True)
 def conversation(reception: RememberingReception) -> Conversation:
     """Return a conversation with a scanner, with no one to hear commitment reports."""
     parties = Parties(association="a1", calling_ae="SCANNER", called_ae="OVERREAD")
-    return Conversation(parties, CONTEXTS, reception, None)
+    return Conversation(parties, CONTEXTS, reception)
 
 
 def status(answer: bytes | None) -> int:

@@ -115,6 +115,7 @@ def test_concordance_agrees_with_lifelines_and_torchsurv_with_ties() -> None:
     pairs, everyone = comparable(follow_up), np.arange(50)
     ours = concordance(pairs, concordant(pairs, risk), everyone)
     assert ours == pytest.approx(concordance_index(follow_up.time, -risk, follow_up.died))
+    assert np.isnan(concordance(pairs, concordant(pairs, risk), np.array([0, 0])))
     died, time = follow_up.tensors()
     weighted = pairs * uno_weights(follow_up)[:, None]
     theirs = ConcordanceIndex()(torch.from_numpy(risk).float(), died, time, weight=get_ipcw(died, time))

@@ -106,6 +106,10 @@ def moved_plane(seg: Dataset) -> None:
     position.ImagePositionPatient = [x, y, float(z) + 6.0]
 
 
+def foreign_predecessor(report: Dataset) -> None:
+    report.PredecessorDocumentsSequence = list(report.CurrentRequestedProcedureEvidenceSequence)
+
+
 def no_manufacturer(dataset: Dataset) -> None:
     dataset.Manufacturer = ""
 
@@ -127,6 +131,7 @@ SPOILS: dict[str, tuple[OutputKind, Callable[[Dataset], None], str]] = {
     "answer": (SR, another_answer, "answer"),
     "outline": (SR, another_outline, "refer to the outline"),
     "evidence": (SR, foreign_evidence, "evidence"),
+    "predecessor": (SR, foreign_predecessor, "predecessor"),
     "patient of the report": (SR, another_patient, "PatientID"),
     "derivation": (SEG, foreign_derivation, "not the source's"),
     "frame of reference": (SEG, foreign_frame_of_reference, "frame of reference"),

@@ -122,3 +122,13 @@ def test_pet_and_ct_of_different_frames_are_not_paired() -> None:
     pet = series(30, uid="1", acquisition=facts(PT, "PET"))
     ct = [replace(i, frame_of_reference_uid="1.2.98") for i in series(30, uid="2", acquisition=facts(CT, "CT"))]
     assert reason(*pet, *ct) is Reason.NO_SHARED_FRAME
+
+
+def test_what_lies_in_no_frame_of_reference_is_refused() -> None:
+    """Neither outline nor report could say where a finding lies; an identifier for it is not invented."""
+    assert reason(*[replace(i, frame_of_reference_uid="") for i in series(20)]) == Reason.NO_GEOMETRY
+    pet = [replace(i, frame_of_reference_uid="") for i in series(30, acquisition=facts(PT, "PET"))]
+    assert reason(*pet, *series(30, uid="2", acquisition=facts(CT, "CT"))) == Reason.NO_GEOMETRY
+    mixed = series(20)
+    mixed[3] = replace(mixed[3], frame_of_reference_uid="1.2.98")
+    assert reason(*mixed) == Reason.INCONSISTENT_GEOMETRY

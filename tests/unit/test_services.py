@@ -112,7 +112,8 @@ def test_an_instance_sent_again_after_it_was_freed_is_kept_again(house: House, t
     """A duplicate of freed bytes is success only because the bytes are promised anew."""
     path = ct_file(tmp_path / "a.dcm", UID)
     house.receive(path, UID)
-    house.files.freed(house.files.kept())
+    house.jobs.settle(house.jobs.waiting_studies()[0], [], None, NOW)
+    assert len(house.files.release(NOW + timedelta(days=1))) == 1
     assert house.files.kept() == {}
     assert house.receive(path, UID) is Verdict.DUPLICATE
     assert house.files.kept() == house.spool.sizes()
@@ -232,7 +233,7 @@ def test_thousands_of_files_are_freed_at_once(house: House) -> None:
     house.completed(b"one")
     house.deliveries.change([Change(id=1, state=DeliveryState.SENT, due_at=NOW, detail="", transaction_uid="7")], NOW)
     house.deliveries.committed("7", ["9.0"], {}, NOW)
-    house.files.freed([f"{n:064x}" for n in range(40_000)])
+    house.files.while_free([f"{n:064x}" for n in range(40_000)], house.spool.free)
     house.clock.at = NOW + timedelta(days=30)
     retire = Retire(house.files, house.spool, house.clock, RetentionRules())
     assert retire.step() == 4

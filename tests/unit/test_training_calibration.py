@@ -99,6 +99,16 @@ def test_scales_are_found(fitted: Fitted) -> None:
     assert found.choosing + found.testing == found.studies == 300
 
 
+def test_the_sensitivity_may_count_from_a_volume_on(predictions: Path, fitted: Fitted) -> None:
+    """Fewer tumours count; a volume below what the daemon outlines changes nothing."""
+    everyone = [Prediction.load(path) for path in predictions.glob("*.npz")]
+    middle = float(np.median([p.truth.sum() * p.voxel_ml for p in everyone if p.tumour and p.truth is not None]))
+    large = fit(predictions, CalibrationSettings(sensitivity_ml=middle), min_lesion_ml=0.1).evidence
+    assert large.sensitivity.cases == pytest.approx(fitted.evidence.sensitivity.cases / 2, rel=0.25)
+    assert large.sensitivity_ml == middle
+    assert fitted.evidence.sensitivity_ml == 0.1
+
+
 def test_the_sensitivity_is_guaranteed_when_tumours_are_enough(fitted: Fitted) -> None:
     """About 140 well separated tumours suffice for .98."""
     assert fitted.evidence.sensitivity.guaranteed

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from lifelines.utils import concordance_index
 from PIL import Image
 from scipy import stats
 from sklearn.metrics import roc_auc_score
@@ -17,16 +16,8 @@ from training.commands.compare import compare_command
 from training.compare import costs, design
 from training.compare.cohort import read
 from training.compare.compare import Request, compare
-from training.compare.paired import (
-    Concordance,
-    bootstrap,
-    delong,
-    holm,
-    mcnemar,
-    rank_biserial,
-    resamples,
-    wilcoxon,
-)
+from training.compare.paired import bootstrap, delong, holm, mcnemar, rank_biserial, wilcoxon
+from training.evaluation.bootstrap import resamples
 
 COUNT = 12
 NETWORK = "[network]\nwidths = [4, 8]\n"
@@ -124,17 +115,6 @@ def test_holm_steps_down_and_leaves_out_what_has_no_p() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1, 1]
     assert holm([0.02, float("nan"), 0.03]) == pytest.approx([0.04, float("nan"), 0.04], nan_ok=True)
-
-
-def test_concordance_agrees_with_lifelines_over_resamples() -> None:
-    """Ties in time and risk, censoring and repeats count as lifelines counts them."""
-    rng = np.random.default_rng(5)
-    time, died = np.round(rng.exponential(10, 30)) + 1, rng.random(30) < 0.6
-    risk = np.round(rng.normal(size=30), 1)
-    pairs = Concordance(time, died)
-    everyone = np.arange(30)
-    assert pairs.value(pairs.told(risk), everyone) == pytest.approx(concordance_index(time, -risk, died))
-    assert np.isnan(pairs.value(pairs.told(risk), np.array([0, 0])))
 
 
 def test_resamples_keep_a_patients_studies_together() -> None:

@@ -14,7 +14,7 @@ from training.calibration.guarantees import (
     volume_scores,
 )
 from training.calibration.novelty import fit_novelty
-from training.calibration.scaling import Scale, expected_error, fit_scale, logit, sigmoid
+from training.calibration.scaling import Scale, chance_error, expected_error, fit_scale, logit, sigmoid
 from training.calibration.survival import fit_baseline
 
 GRID = np.linspace(0.01, 0.99, 99)
@@ -208,3 +208,13 @@ def test_breslow_at_equal_risk_is_the_usual_curve() -> None:
 def test_nobody_followed_up_is_said() -> None:
     """Without follow-up the baseline is the neutral one, of 0 cases."""
     assert fit_baseline(np.zeros(0), [], []).cases == 0
+
+
+def test_right_probabilities_err_by_chance_alone() -> None:
+    """The mean over many draws is what one draw shows, and sixteen times the studies show a quarter of it."""
+    rng = np.random.default_rng(5)
+    probability = rng.random(6400)
+    few, many = chance_error(probability[:400]), chance_error(probability)
+    shown = [expected_error(probability[:400], (rng.random(400) < probability[:400]).astype(int)) for _ in range(100)]
+    assert few == pytest.approx(np.mean(shown), rel=0.05)
+    assert few / many == pytest.approx(4, rel=0.15)

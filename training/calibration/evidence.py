@@ -14,10 +14,11 @@ def rows(fitted: Fitted) -> Iterator[Row]:
     found, numbers = fitted.evidence, fitted.calibration
     aim = found.settings
     tested = f"{found.testing} studies"
-    yield "error of the tumour probability (ECE)", _n(found.tumour_ece), tested
+    error = f"{_n(found.tumour_ece)}; right probabilities would show {_n(found.tumour_ece_by_chance)}"
+    yield "error of the tumour probability (ECE)", error, tested
     yield "error of voxel probabilities (ECE)", _n(found.voxel_ece), f"conceivable voxels of {tested}"
     reached = f"threshold {numbers.threshold:.3f}, sensitivity {_n(found.sensitivity.reached)}"
-    counted = f"{found.sensitivity.cases} tumours of {numbers.min_lesion_ml:g} ml or more"
+    counted = f"{found.sensitivity.cases} tumours of {found.sensitivity_ml:g} ml or more"
     yield "tumour answer", f"{reached}, specificity {_n(found.specificity)}", counted
     yield f"sensitivity of at least {aim.sensitivity:g}", _guarantee(fitted), _how(fitted)
     held = "in expectation" if found.missed.guaranteed and found.apart else "not guaranteed"

@@ -26,6 +26,11 @@ class Scores:
     c_index: float
     c_index_oracle: float
 
+    @property
+    def c_index_share(self) -> float:
+        """Return the C-index as a share of what the true hazard reaches."""
+        return self.c_index / self.c_index_oracle
+
 
 def score(folder: Path, calibration: Calibration) -> Scores:
     """Measure the predictions in `folder`, made by a model with this `calibration`."""

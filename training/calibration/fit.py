@@ -22,7 +22,7 @@ from training.calibration.guarantees import (
     volume_scores,
 )
 from training.calibration.novelty import Novelty, fit_novelty
-from training.calibration.scaling import Scale, expected_error, fit_scale, logit, sigmoid
+from training.calibration.scaling import Scale, chance_error, expected_error, fit_scale, logit, sigmoid
 from training.calibration.survival import Baseline, fit_baseline
 from training.settings import CalibrationSettings
 
@@ -53,8 +53,9 @@ class Evidence:
     """What the calibration rests on, and how well it holds; shares and errors are of the studies that test it.
 
     `apart` says that no patient chose and tested. `missed` is the mask threshold whose outline misses at most its share
-    of a tumour. `failure_auroc` is how well the entropy score tells the `failed` outlines. NaN stands for what could
-    not be measured.
+    of a tumour. `tumour_ece_by_chance` is the error that right probabilities would show on as many studies.
+    `sensitivity_ml` is the volume from which a tumour counts. `failure_auroc` is how well the entropy score tells the
+    `failed` outlines. NaN stands for what could not be measured.
     """
 
     studies: int
@@ -63,8 +64,10 @@ class Evidence:
     apart: bool
     settings: CalibrationSettings
     tumour_ece: float
+    tumour_ece_by_chance: float
     voxel_ece: float
     sensitivity: Threshold
+    sensitivity_ml: float
     specificity: float
     missed: Threshold
     volume_cases: int
@@ -125,43 +128,64 @@ def _finish(
     masked: Calibration, parts: _Parts, settings: CalibrationSettings, outline: tuple[Threshold, float]
 ) -> Fitted:
     """Fit the study's numbers, and gather the evidence; `outline` is the conformal threshold and the voxels' error."""
-    answer = _answer(parts, settings, masked.min_lesion_ml)
-    cut = answer.sensitivity.value
-    (limit, failed, auroc), baseline = _quality(parts.everyone, settings.good_dice), _baseline(parts.everyone)
-    novelty = _novelty(parts.everyone, settings)
-    outlined = [c for c in parts.testing if c.outlined_ml > 0]
-    calibration = replace(
+    limit, failed, auroc = _quality(parts.everyone, settings.good_dice)
+    found = _Found(
+        answer=_answer(parts, settings, masked.min_lesion_ml),
+        entropy_limit=limit,
+        failed=failed,
+        failure_auroc=auroc,
+        baseline=_baseline(parts.everyone),
+        novelty=_novelty(parts.everyone, settings),
+        outlined=[c for c in parts.testing if c.outlined_ml > 0],
+    )
+    return Fitted(
+        calibration=_calibration(masked, settings, found),
+        bank=found.novelty.bank if found.novelty else None,
+        evidence=_evidence(parts, settings, found, outline),
+    )
+
+
+def _calibration(masked: Calibration, settings: CalibrationSettings, found: "_Found") -> Calibration:
+    answer, cut = found.answer, found.answer.sensitivity.value
+    return replace(
         masked,
         platt_slope=answer.scale.slope,
         platt_intercept=answer.scale.intercept,
         threshold=cut,
         uncertain_low=max(cut - settings.uncertain_band, 0.0),
         uncertain_high=min(cut + settings.uncertain_band, 1.0),
-        entropy_limit=limit,
-        risk_centre=baseline.centre,
-        risk_cuts=baseline.cuts,
-        baseline_survival=baseline.survival,
-        volume_log_spread=_volume_spread(outlined, settings.volume_coverage),
-        novelty_limit=novelty.limit if novelty else math.inf,
+        entropy_limit=found.entropy_limit,
+        risk_centre=found.baseline.centre,
+        risk_cuts=found.baseline.cuts,
+        baseline_survival=found.baseline.survival,
+        volume_log_spread=_volume_spread(found.outlined, settings.volume_coverage),
+        novelty_limit=found.novelty.limit if found.novelty else math.inf,
     )
-    evidence = Evidence(
+
+
+def _evidence(
+    parts: _Parts, settings: CalibrationSettings, found: "_Found", outline: tuple[Threshold, float]
+) -> Evidence:
+    answer = found.answer
+    return Evidence(
         studies=len(parts.everyone),
         choosing=len(parts.choosing),
         testing=len(parts.testing),
         apart=parts.apart,
         settings=settings,
         tumour_ece=answer.ece,
+        tumour_ece_by_chance=answer.ece_by_chance,
         voxel_ece=outline[1],
         sensitivity=answer.sensitivity,
+        sensitivity_ml=answer.from_ml,
         specificity=answer.specificity,
         missed=outline[0],
-        volume_cases=len(outlined),
-        failed=failed,
-        failure_auroc=auroc,
-        novelty_coverage=novelty.coverage if novelty else math.nan,
-        survival_cases=baseline.cases,
+        volume_cases=len(found.outlined),
+        failed=found.failed,
+        failure_auroc=found.failure_auroc,
+        novelty_coverage=found.novelty.coverage if found.novelty else math.nan,
+        survival_cases=found.baseline.cases,
     )
-    return Fitted(calibration=calibration, bank=novelty.bank if novelty else None, evidence=evidence)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,20 +194,38 @@ class _Answer:
 
     scale: Scale
     ece: float
+    ece_by_chance: float
+    from_ml: float
     sensitivity: Threshold
     specificity: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Found:
+    """What the cases say; `outlined` are the testing ones that have an outline."""
+
+    answer: _Answer
+    entropy_limit: float
+    failed: int
+    failure_auroc: float
+    baseline: Baseline
+    novelty: Novelty | None
+    outlined: list[Case]
 
 
 def _answer(parts: _Parts, settings: CalibrationSettings, min_lesion_ml: float) -> _Answer:
     scale = _tumour_scale(parts.choosing, settings)
     # Smaller tumours than the daemon outlines are nobody's miss; a volume that is not known passes.
-    labelled = [c for c in parts.testing if c.tumour == 0 or (c.tumour == 1 and not c.true_ml < min_lesion_ml)]
+    from_ml = max(min_lesion_ml, settings.sensitivity_ml)
+    labelled = [c for c in parts.testing if c.tumour == 0 or (c.tumour == 1 and not c.true_ml < from_ml)]
     probability, labels = scale(_logits(labelled)), np.array([c.tumour for c in labelled])
     negatives = probability[labels == 0]
     sensitivity = _sensitivity((probability[labels == 1], negatives), settings, apart=parts.apart)
     return _Answer(
         scale=scale,
         ece=expected_error(probability, labels) if labelled else math.nan,
+        ece_by_chance=chance_error(probability) if labelled else math.nan,
+        from_ml=from_ml,
         sensitivity=sensitivity,
         specificity=float((negatives < sensitivity.value).mean()) if negatives.size else math.nan,
     )

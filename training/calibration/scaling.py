@@ -13,6 +13,7 @@ Numbers = NDArray[np.float64]
 Method = Literal["platt", "temperature"]
 # Without it a set that can be parted would ask for an endless slope.
 _RIDGE = 1e-3
+_DRAWS = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,16 @@ def expected_error(probability: Numbers, labels: NDArray[np.integer], bins: int 
     counts = np.bincount(place, minlength=bins)
     surplus = np.bincount(place, weights=probability - labels, minlength=bins)
     return float(np.abs(surplus).sum() / counts.sum())
+
+
+def chance_error(probability: Numbers, bins: int = 15) -> float:
+    """Return the mean `expected_error` that these probabilities (n,) would show if each were right.
+
+    It falls with the root of n, so that an error no greater than it says nothing against the probabilities.
+    """
+    rng = np.random.default_rng(0)
+    drawn = (rng.random(len(probability)) < probability for _ in range(_DRAWS))
+    return float(np.mean([expected_error(probability, labels.astype(np.int64), bins) for labels in drawn]))
 
 
 def sigmoid(x: Numbers) -> Numbers:

@@ -8,17 +8,9 @@ import numpy as np
 from scipy.stats import binomtest
 
 from training.compare.cohort import Cohort, Flags, Numbers
-from training.compare.paired import (
-    Concordance,
-    Indices,
-    bootstrap,
-    delong,
-    holm,
-    mcnemar,
-    rank_biserial,
-    resamples,
-    wilcoxon,
-)
+from training.compare.paired import bootstrap, delong, holm, mcnemar, rank_biserial, wilcoxon
+from training.evaluation.bootstrap import Indices, resamples
+from training.evaluation.concordance import FollowUp, comparable, concordance, concordant
 
 # What counts as a difference after Holm's adjustment.
 LEVEL = 0.05
@@ -108,13 +100,13 @@ class Comparer:
             found["ROC area"] = Estimate(value=float(areas.auc[0]), low=low, high=high, n=label.size)
         answers = run.positive[labelled]
         found |= _share("sensitivity", answers[label]) | _share("specificity", ~answers[~label])
-        pairs = self._concordance()
+        pairs = self._pairs()
         if pairs is not None:
-            value, told = pairs.value, pairs.told(run.risk)
-            low, high, _ = bootstrap(lambda i: value(told, i), self.drawn)
+            told = concordant(pairs, run.risk)
+            low, high, _ = bootstrap(lambda i: concordance(pairs, told, i), self.drawn)
             everyone = np.arange(len(cohort.studies))
             n = int(cohort.followed.sum())
-            found["C-index"] = Estimate(value=value(told, everyone), low=low, high=high, n=n)
+            found["C-index"] = Estimate(value=concordance(pairs, told, everyone), low=low, high=high, n=n)
         return found
 
     def _dice(self, first: str, second: str) -> Contrast | None:
@@ -161,14 +153,13 @@ class Comparer:
         )  # fmt: skip
 
     def _c_index(self, first: str, second: str) -> Contrast | None:
-        pairs = self._concordance()
+        pairs = self._pairs()
         if pairs is None:
             return None
-        value = pairs.value
-        a, b = (pairs.told(self.cohort.runs[name].risk) for name in (first, second))
+        a, b = (concordant(pairs, self.cohort.runs[name].risk) for name in (first, second))
         everyone = np.arange(len(self.cohort.studies))
-        low, high, p = bootstrap(lambda i: value(a, i) - value(b, i), self.drawn)
-        ahead = value(a, everyone), value(b, everyone)
+        low, high, p = bootstrap(lambda i: concordance(pairs, a, i) - concordance(pairs, b, i), self.drawn)
+        ahead = concordance(pairs, a, everyone), concordance(pairs, b, everyone)
         deaths = int((self.cohort.died[self.cohort.followed] == 1).sum())
         return Contrast(
             task=Task.SURVIVAL, metric="C-index", first=first, second=second, studies=int(self.cohort.followed.sum()),
@@ -176,13 +167,12 @@ class Comparer:
             effect=f"{deaths} deaths",
         )  # fmt: skip
 
-    def _concordance(self) -> Concordance | None:
-        """Return the pairs of all studies; those without follow-up are in none."""
+    def _pairs(self) -> Numbers | None:
+        """Return which pairs of all studies are comparable; those without follow-up are in none."""
         cohort, where = self.cohort, self.cohort.followed
         time = np.where(where, cohort.time, -1.0)
-        pairs = Concordance(time, where & (cohort.died == 1))
-        risk = next(iter(cohort.runs.values())).risk
-        return None if np.isnan(pairs.value(pairs.told(risk), np.arange(len(cohort.studies)))) else pairs
+        pairs = comparable(FollowUp(time=time, died=where & (cohort.died == 1)))
+        return pairs if pairs.any() else None
 
     @staticmethod
     def _mean(values: Numbers, where: Flags) -> Callable[[Indices], float]:

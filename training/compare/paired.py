@@ -97,15 +97,6 @@ def _placements(score: Numbers, label: Flags) -> tuple[Numbers, Numbers]:
     return of_high, of_low
 
 
-def resamples(patients: Sequence[str], count: int, seed: int) -> list[Indices]:
-    """Return studies drawn with replacement, whole patients at a time (Davison and Hinkley 1997, 3.8), from Philox."""
-    rng = np.random.Generator(np.random.Philox(seed))
-    _, owner = np.unique(np.array(patients), return_inverse=True)
-    studies = [np.flatnonzero(owner == patient) for patient in range(int(owner.max()) + 1)]
-    draws = (rng.integers(0, len(studies), len(studies)) for _ in range(count))
-    return [np.concatenate([studies[p] for p in draw]) for draw in draws]
-
-
 def bootstrap(statistic: Callable[[Indices], float], drawn: Sequence[Indices]) -> tuple[float, float, float]:
     """Return a statistic's 95 % percentile interval and the two-sided p that it is 0 (Efron and Tibshirani 1993).
 
@@ -118,27 +109,6 @@ def bootstrap(statistic: Callable[[Indices], float], drawn: Sequence[Indices]) -
     low, high = np.quantile(values, (0.025, 0.975))
     beyond = min(int((values <= 0).sum()), int((values >= 0).sum()))
     return float(low), float(high), min(2 * (beyond + 1) / (values.size + 1), 1.0)
-
-
-class Concordance:
-    """Harrell's C of runs over one follow-up, quick over resamples: pairs are compared once.
-
-    A pair counts where the first died before the second's end; of equal times a death comes before a censoring.
-    """
-
-    def __init__(self, time: Numbers, died: Flags) -> None:
-        later = (time[None] > time[:, None]) | ((time[None] == time[:, None]) & ~died[None])
-        self._pairs = (died[:, None] & later).astype(np.float64)
-
-    def told(self, risk: Numbers) -> Numbers:
-        """Return (studies, studies): which pairs' order `risk` tells, ties half."""
-        return self._pairs * ((risk[:, None] > risk[None]) + 0.5 * (risk[:, None] == risk[None]))
-
-    def value(self, told: Numbers, indices: Indices) -> float:
-        """Return C over studies, repeats included; NaN without a comparable pair."""
-        times = np.bincount(indices, minlength=len(told)).astype(np.float64)
-        pairs = float(times @ self._pairs @ times)
-        return float(times @ told @ times) / pairs if pairs else float("nan")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

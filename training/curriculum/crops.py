@@ -136,7 +136,9 @@ class Crops(Dataset[Batch]):
             self._content[index] = np.flatnonzero((first > first.min()).any(axis=(1, 2)))
         return self._content[index]
 
-    def _window(self, mask: NDArray[np.uint8], rng: np.random.Generator, *, aim: bool) -> tuple[slice, slice]:
+    def _window(
+        self, mask: NDArray[np.uint8 | np.bool_], rng: np.random.Generator, *, aim: bool
+    ) -> tuple[slice, slice]:
         crop = self._settings.stages.crop
         rows, columns = np.nonzero(mask) if aim else (np.zeros(0, np.int64),) * 2
         pick = int(rng.integers(rows.size)) if rows.size else None

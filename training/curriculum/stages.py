@@ -287,7 +287,7 @@ def _claim(settings: Settings, out: Path) -> None:
 
 def _meaning(settings: Settings) -> dict[str, Any]:
     """Return what the weights depend on."""
-    document = settings.model_dump(exclude={"threads", "search", "bundle"})
+    document = settings.model_dump(exclude={"threads", "search", "bundle", "calibration", "target", "sources", "goals"})
     measured = ("test", "shifted", "calibrate", "hard", "real_folds")
     for table, idle in (("stages", ("workers", "log_every", "save_every")), ("data", measured)):
         for name in idle:

@@ -17,21 +17,28 @@ FEWEST_PATIENTS = 5
 MOST_UNDEFINED = 0.5
 
 
+def resamples(patients: Sequence[str], count: int, seed: int) -> list[Indices]:
+    """Return studies drawn with replacement, whole patients at a time (Davison and Hinkley 1997, 3.8), from Philox."""
+    if not patients:
+        return []
+    rng = np.random.Generator(np.random.Philox(seed))
+    owner = _owner(patients)
+    studies = [np.flatnonzero(owner == patient) for patient in range(int(owner.max()) + 1)]
+    draws = (rng.integers(0, len(studies), len(studies)) for _ in range(count))
+    return [np.concatenate([studies[p] for p in draw]) for draw in draws]
+
+
+def _owner(patients: Sequence[str]) -> Indices:
+    """Return each study's patient as a number."""
+    return np.unique(np.array(patients), return_inverse=True)[1]
+
+
 class Bootstrap:
-    """Resamples of the studies of a set, patient by patient; the same seed gives the same ones.
+    """Percentile intervals of 95 % (Efron and Tibshirani 1993) over resamples of whole patients."""
 
-    Percentile intervals (Efron and Tibshirani 1993) of 95 %; whole patients are drawn (Davison and Hinkley 1997, 3.8).
-    """
-
-    def __init__(self, patients: Sequence[str], resamples: int, seed: int) -> None:
-        rng = np.random.Generator(np.random.Philox(seed))
-        _, owner = np.unique(np.array(patients), return_inverse=True)
-        self._owner = owner
-        self._size = len(patients)
-        count = int(owner.max()) + 1 if len(patients) else 0
-        studies = [np.flatnonzero(owner == patient) for patient in range(count)]
-        draws = [rng.integers(0, count, count) for _ in range(resamples)] if count else []
-        self.drawn: list[Indices] = [np.concatenate([studies[p] for p in draw]) for draw in draws]
+    def __init__(self, patients: Sequence[str], count: int, seed: int) -> None:
+        self._owner = _owner(patients)
+        self.drawn = resamples(patients, count, seed)
 
     def measure(self, statistic: Statistic, where: NDArray[np.bool_], missing: str) -> Measure:
         """Return `statistic` over the studies `where` with its interval.

@@ -1,0 +1,38 @@
+"""The network toward destinations, by the kind of each."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.dicomweb.courier import WebCourier
+from daemon.dimse.courier import Courier
+from daemon.domain.delivery import Destination, Echo, SendResult
+from daemon.domain.references import Reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Couriers:
+    """The network toward destinations: DICOMweb to those with a URL, DIMSE to the others."""
+
+    dimse: Courier
+    dicomweb: WebCourier
+
+    def to(self, destination: Destination) -> Courier | WebCourier:
+        """Return the one that reaches `destination`."""
+        return self.dicomweb if destination.url else self.dimse
+
+    def echo(self, destination: Destination) -> Echo:
+        """Verify a destination."""
+        return self.to(destination).echo(destination)
+
+    def send(self, destination: Destination, paths: Sequence[Path]) -> Iterator[SendResult]:
+        """Send files, a result each."""
+        return self.to(destination).send(destination, paths)
+
+    def ask_commitment(self, destination: Destination, transaction_uid: str, references: Sequence[Reference]) -> bool:
+        """Ask to commit; False where the destination offers no such service."""
+        return self.to(destination).ask_commitment(destination, transaction_uid, references)
+
+    def present(self, destination: Destination, references: Sequence[Reference]) -> frozenset[str]:
+        """Return the SOP Instance UIDs that the destination lists."""
+        return self.to(destination).present(destination, references)

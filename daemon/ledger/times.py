@@ -1,0 +1,42 @@
+"""Times that a wrong clock wrote: what is due in a future that no rule reaches would wait for it."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import CursorResult, Engine, update
+
+from daemon.ledger.engine import writing
+from daemon.ledger.tables import CircuitRow, DeliveryRow, JobRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """How far ahead a sound clock sets a time: a lease, the next attempt at a job, the next at a delivery."""
+
+    lease: timedelta
+    job: timedelta
+    delivery: timedelta
+
+
+class Times:
+    """The times that decide when something is done."""
+
+    def __init__(self, engine: Engine, reach: Reach) -> None:
+        self._engine = engine
+        self._reach = reach
+
+    def correct(self, now: datetime) -> int:
+        """Commit that what is due beyond reach is due now; return how much it was.
+
+        A lease gets its length from now: its worker may be alive, and renews it then.
+        """
+        reach = self._reach
+        changes = (
+            update(JobRow).where(JobRow.lease_until > now + 2 * reach.lease).values(lease_until=now + reach.lease),
+            update(JobRow).where(JobRow.not_before > now + 2 * reach.job).values(not_before=now),
+            update(DeliveryRow).where(DeliveryRow.due_at > now + 2 * reach.delivery).values(due_at=now),
+            update(CircuitRow).where(CircuitRow.next_at > now + 2 * reach.delivery).values(next_at=now),
+        )
+        with writing(self._engine) as session:
+            results = [session.execute(change) for change in changes]
+        return sum(result.rowcount for result in results if isinstance(result, CursorResult))
