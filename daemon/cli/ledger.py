@@ -29,7 +29,7 @@ def house(config: "Path | None") -> "House":
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show how many studies, jobs, deliveries and destinations there are, by state, and what is paused."""
+    """Show how many studies, jobs, deliveries and destinations there are, what is paused, and what needs care."""
     from collections import Counter
 
     from daemon.domain.delivery import reached
@@ -38,8 +38,10 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     circuits, pauses = here.circuits.all(), here.pauses.all()
     standing = {name: reached(circuits.get(name)) for name in here.destinations()}
     counts = {**here.queries.counts(), "destinations": dict(Counter(standing.values()))}
+    cares = _cares(here)
     if as_json:
-        emit({**counts, "paused": {pause.activity: {"since": pause.since, "by": pause.by} for pause in pauses}})
+        paused = {pause.activity: {"since": pause.since, "by": pause.by} for pause in pauses}
+        emit({**counts, "paused": paused, "cares": cares})
         return
     for name, states in counts.items():
         typer.echo(f"{name:13}" + "  ".join(f"{state} {count}" for state, count in states.items()))
@@ -48,6 +50,24 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         typer.echo(f"{name}: {circuit.failures} failures since {cell(circuit.since)}: {circuit.reason}")
     for pause in pauses:
         typer.echo(f"{pause.activity} paused since {cell(pause.since)} by {pause.by}; `overread resume` goes on")
+    for care in cares:
+        typer.secho(care, fg=typer.colors.YELLOW)
+
+
+def _cares(here: "House") -> list[str]:
+    """Return what an administrator should see to: certificates that end soon, audit messages that wait."""
+    from daemon.audit.forward import progress
+    from daemon.dimse.certificates import ailments
+    from daemon.errors import OverreadError
+
+    try:
+        found = ailments(here.settings.tls.credentials, here.clock.now())
+    except OverreadError as error:
+        found = [str(error)]
+    behind = progress(here.trail.chain) if here.settings.audit.repository else None
+    if behind and behind.failures:
+        found.append(f"{behind.waiting} audit messages wait since {behind.since}: {behind.reason}")
+    return found
 
 
 @studies.command("list")

@@ -7,17 +7,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from daemon.domain.reasons import Reason
 from daemon.errors import UnprocessableError
 from daemon.imaging.facts import Stored, read_facts
 from daemon.imaging.read import read_series
-from daemon.imaging.unpack import claimed
+from daemon.imaging.unpack import check_frames, claimed
 from tests.bombs import FRAMES, GIANT, SIDE, deflated, slices
 from tests.instances import NOW
 
@@ -110,6 +111,22 @@ def test_a_deflated_file_that_is_cut_or_damaged_is_refused(tmp_path: Path) -> No
         paths[1].write_bytes(spoil(paths[1].read_bytes()))
         with pytest.raises(UnprocessableError):
             read_series(paths)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # some of those files are odd on purpose
+def test_frames_of_real_files_are_what_they_claim() -> None:
+    """Of every family of encoders, from other makers; but one that was damaged on purpose."""
+    seen = set()
+    for path in sorted((Path(pydicom.__file__).parent / "data" / "test_files").glob("*.dcm")):
+        header = dcmread(path, stop_before_pixels=True, force=True)
+        syntax = header.file_meta.get("TransferSyntaxUID") or UID("")
+        whole = "Rows" in header and header.get("SamplesPerPixel") == 1
+        if not (whole and syntax.is_transfer_syntax and syntax.is_encapsulated) or "embedded" in path.name:
+            continue
+        size = (header.Rows, header.Columns, header.BitsAllocated // 8)
+        check_frames(path, int(header.get("NumberOfFrames") or 1), size)
+        seen.add(syntax.name.partition(",")[0].partition(" (")[0])
+    assert len(seen) >= 5, seen
 
 
 SOF = b"\xff\xc3\x00\x0b\x10" + struct.pack(">HHB", 7, 9, 1) + bytes(3)

@@ -1,5 +1,6 @@
 """Certificates are warned of in time, with the mend."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,3 +70,26 @@ def test_doctor_finds_a_caller_without_a_certificate(tmp_path: Path) -> None:
         doctor._tls(House(load(path)))
     path.write_text(path.read_text().replace(named, '["MR1=mr1.example", "MR2=mr2.example"]'))
     assert doctor._tls(House(load(path))) == "listener: TLS; called by TLS: no destination"
+
+
+def test_status_tells_of_certificates_that_end_soon(tmp_path: Path) -> None:
+    """Nothing while all is well; in words and as JSON once one is within thirty days of its end, or gone."""
+    authority = Authority(tmp_path / "tls")
+    ours = authority.issue("overread", days=20)
+    runner, path = CliRunner(), tmp_path / "overread.toml"
+    assert runner.invoke(app, ["init", str(tmp_path)]).exit_code == 0
+
+    def cares() -> list[str]:
+        told = runner.invoke(app, ["status", "--json", "--config", str(path)])
+        assert told.exit_code == 0, told.output
+        return list(json.loads(told.stdout)["cares"])
+
+    assert cares() == []
+    text = path.read_text()
+    for key, file in (("certificate", ours.certificate), ("key", ours.key), ("authorities", authority.certificate)):
+        text = text.replace(f"# {key} =", f'{key} = "{file}"')
+    path.write_text(text)
+    assert ["overread.pem expires in 19 days" in care for care in cares()] == [True]
+    assert "expires in 19 days" in runner.invoke(app, ["status", "--config", str(path)]).output
+    ours.key.unlink()
+    assert ["overread.key" in care for care in cares()] == [True]
