@@ -4,7 +4,7 @@ FAULT_TESTS := tests/integration/test_faults.py tests/integration/test_network.p
 	tests/integration/test_supervisor.py tests/integration/test_bad_input.py tests/unit/test_ledger_gone.py \
 	tests/unit/test_services.py tests/unit/test_services_process.py tests/unit/test_circuit.py
 
-.PHONY: setup demo test check bench torture audit lock format clean
+.PHONY: setup demo test check bench torture soak audit lock format clean
 
 setup: .venv/.ready  ## make .venv with everything, and Debian's DICOM peers where apt can
 
@@ -45,3 +45,6 @@ clean:
 torture: setup  ## every fault test, then kill -9 at 100 random moments on a bad network; TORTURE="--kills 200" for more
 	@scripts/isolated.sh $(PY) -m pytest -q $(FAULT_TESTS)
 	@scripts/isolated.sh $(PY) -m tests.torture $(TORTURE)
+
+soak: setup  ## an hour of small studies on 20 associations to a PACS that fails at random; build/soak
+	@scripts/isolated.sh $(PY) -m tests.soak $(SOAK)

@@ -9,12 +9,12 @@ import numpy as np
 from daemon.domain.decision import RawNumbers, decide
 from daemon.domain.model_bundle import BundleRef, InstalledBundle
 from daemon.domain.reasons import Reason
-from daemon.errors import UnprocessableError
+from daemon.errors import FatalError, UnprocessableError
 from daemon.imaging.lesions import Maps, measure
 from daemon.imaging.reading import Reading
 from daemon.imaging.steps import prepare, to_grid
 from daemon.imaging.volume import Volume
-from daemon.inference.bundle import Bundle
+from daemon.inference.bundle import Bundle, load_bundle
 from daemon.inference.mc_dropout import Inference, infer
 from daemon.inference.session import Model
 
@@ -83,11 +83,26 @@ class BundleReader:
         """Read `volumes` with the bundle `ref`; the same study and bundle give the same answer.
 
         Raises:
-            UnprocessableError: that bundle is not installed (any more).
+            UnprocessableError: that bundle is not installed (any more), or was damaged since the start.
         """
         if ref not in self._bundles:
             raise UnprocessableError(
                 Reason.MODEL, f"bundle {ref.name} {ref.version} is not installed; install it and retry the job"
             )
-        model = self._models.get(ref) or self._models.setdefault(ref, Model(self._bundles[ref], threads=self._threads))
+        model = self._models.get(ref) or self._models.setdefault(ref, self._load(self._bundles[ref]))
         return read_study(volumes, model, f"{study_uid} {ref.digest}", self._passes)
+
+    def _load(self, bundle: Bundle) -> Model:
+        """Load a bundle that must still be the one that was there at the start, which may be weeks ago."""
+        try:
+            again = load_bundle(bundle.path)
+            model = Model(again, threads=self._threads)
+        except (FatalError, OSError) as error:
+            raise UnprocessableError(
+                Reason.MODEL, f"bundle {bundle.ref.name} cannot be loaded ({error}); mend it, restart, retry the job"
+            ) from error
+        if again.ref != bundle.ref:
+            raise UnprocessableError(
+                Reason.MODEL, f"bundle {bundle.ref.name} is another than at the start; restart, then retry the job"
+            )
+        return model

@@ -8,8 +8,10 @@ import onnx
 import pytest
 
 from daemon.config import bundled_models
-from daemon.errors import FatalError
+from daemon.domain.reasons import Reason
+from daemon.errors import FatalError, UnprocessableError
 from daemon.inference.bundle import SUMS, installed, load_bundle
+from daemon.inference.reader import BundleReader
 from daemon.inference.session import Model, verify
 from tests.tiny_bundle import make_tiny_bundle, sign
 
@@ -41,6 +43,21 @@ def test_an_altered_file_is_named(copy: Path) -> None:
     graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
     with pytest.raises(FatalError, match=r"heads\.onnx"):
         load_bundle(copy)
+
+
+@pytest.mark.parametrize("damage", [lambda old: old[:-1] + b"\0", lambda old: old[:100], None])
+def test_a_file_damaged_since_the_start_is_never_read_with(copy: Path, damage: Callable[[bytes], bytes] | None) -> None:
+    """Graphs are loaded at the first job: what changed or vanished until then fails it by name, and mended is used."""
+    bundle, graph = load_bundle(copy), copy / "heads.onnx"
+    reader, whole = BundleReader((bundle,), threads=1), graph.read_bytes()
+    graph.unlink()
+    if damage:
+        graph.write_bytes(damage(whole))
+    with pytest.raises(UnprocessableError, match=r"heads\.onnx") as caught:
+        reader.read(bundle.ref, {}, "1.2")
+    assert caught.value.reason == Reason.MODEL
+    graph.write_bytes(whole)
+    assert reader._load(bundle).bundle == bundle
 
 
 def test_a_foreign_file_is_named(copy: Path) -> None:

@@ -16,6 +16,7 @@ from daemon.domain.model_bundle import BundleRef
 from daemon.domain.reasons import Reason
 from daemon.domain.reception import Announced, Verdict
 from daemon.domain.work import Change
+from daemon.errors import RetryableError
 from daemon.ledger.engine import connect
 from daemon.ledger.migrate import upgrade
 from daemon.ledger.queries import Queries
@@ -62,6 +63,17 @@ def test_what_cannot_be_parsed_leaves_nothing(house: House, tmp_path: Path, body
     """A malformed object is refused and its file is gone."""
     assert house.receive(opaque_file(tmp_path / "x.dcm", "1.2.840.10008.1.2.1", body), UID) is verdict
     assert house.kept() == 0
+
+
+def test_a_disk_that_fills_up_is_taken_from_again_by_itself(house: House, tmp_path: Path) -> None:
+    """Below the headroom nothing is kept and nothing lost; with room again the same object is stored."""
+    path = ct_file(tmp_path / "a.dcm", UID)
+    house.spool._headroom = 1 << 62
+    with pytest.raises(RetryableError, match="headroom"):
+        house.receive(path, UID)
+    assert (house.kept(), house.files.kept()) == (0, {})
+    house.spool._headroom = 0
+    assert house.receive(path, UID) is Verdict.STORED
 
 
 def test_uids_other_than_announced_are_refused(house: House, tmp_path: Path) -> None:

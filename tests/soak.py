@@ -1,0 +1,216 @@
+"""`python -m tests.soak`: small studies on many associations at once, to a PACS that fails at random, for a long time.
+
+Writes memory, handles and latency over time as `soak.csv` and `soak.png`, and says of each whether it is flat: whether
+its slope (Theil-Sen) after the first third of the run makes it grow over the rest by less than `GROWTH` of its median,
+or by less than its `NOISE`. The model is a tiny one: what is watched is the house around it.
+"""
+
+import argparse
+import csv
+import itertools
+import random
+import shutil
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import psutil
+
+from daemon.config import load
+from dicom_fixtures.planes import Layout
+from dicom_fixtures.studies import StudyRequest, StudyTruth, make_brain_mri
+from tests.daemons import Daemon, init, serving
+from tests.peers import free_port, orthanc, storescu
+from tests.tiny_bundle import make_tiny_bundle
+from tests.wires import Fault, Wire, wire
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+SAMPLE_SECONDS = 5.0
+GROWTH = 0.05
+NOISE = {"memory_mb": 16.0, "handles": 8.0, "latency_s": 1.0}
+BACKLOG = 40  # studies that wait for their answer, at most
+SPACING = (8.0, 6.0, 6.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """The daemon at one moment: all its processes' memory (MB) and handles, and what it had done by then.
+
+    `latency_s` is the median time from job to result of those that were completed since the sample before.
+    """
+
+    seconds: float
+    memory_mb: float
+    handles: float
+    pushed: int
+    completed: int
+    confirmed: int
+    latency_s: float
+
+
+class Push:
+    """Pushes copies of one study, each with UIDs of its own, on several associations at once."""
+
+    def __init__(self, study: StudyTruth, port: int, folder: Path) -> None:
+        self._files = [path.read_bytes() for paths in study.series.values() for path in paths]
+        self._uids = [study.study_instance_uid.encode(), *(uid.encode() for uid in study.series_uids.values())]
+        self._numbers = itertools.count(1)
+        self._port, self._folder = port, folder
+        self.done = self.answered = 0
+
+    def run(self, lines: int, studies: int, stop: threading.Event) -> list[threading.Thread]:
+        """Start pushing; return the threads."""
+        threads = [threading.Thread(target=self._push, args=(studies, stop)) for _ in range(lines)]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def _push(self, studies: int, stop: threading.Event) -> None:
+        while not stop.is_set() and (number := next(self._numbers)) <= studies:
+            # A queue that only grows would show in the latency, and say nothing of the daemon.
+            while number - self.answered > BACKLOG and not stop.wait(0.2):
+                pass
+            folder = self._folder / str(number)
+            folder.mkdir()
+            for index, content in enumerate(self._files):
+                (folder / f"{index}.dcm").write_bytes(self._renamed(content, number, index))
+            while not stop.is_set() and storescu(self._port, [folder], quiet=True).returncode != 0:
+                stop.wait(0.5)
+            shutil.rmtree(folder)
+            self.done += 1
+
+    def _renamed(self, content: bytes, number: int, index: int) -> bytes:
+        """Give study, series and instance UIDs of the same length, so that no length in the file changes."""
+        start = content.index(b"\x08\x00\x18\x00UI") + 8
+        instance = content[start : start + content[start - 2]].rstrip(b"\0")
+        for uid in self._uids:
+            content = content.replace(uid, uid[:-6] + b"%06d" % number)
+        return content.replace(instance, instance[:-9] + b"%06d%03d" % (number, index))
+
+
+def soak(minutes: float, studies: int, lines: int, folder: Path) -> list[Sample]:
+    """Push `studies`, for `minutes` at most, with a PACS that fails now and then; return a sample every 5 s."""
+    make_tiny_bundle(folder / "models" / "brain-mri" / "0.0.1")
+    layout = Layout(spacing=SPACING, matrix=(32, 32))
+    study = make_brain_mri(StudyRequest(seed=3, spacing=SPACING, layout=layout), folder / "study")
+    port, site, stop = free_port(), folder / "site", threading.Event()
+    with orthanc(folder / "pacs", known={"OVERREAD": port}) as archive, wire(archive.port) as outward:
+        init(site, port, replace(archive, port=outward.port), report_wait_seconds="3")
+        models = {"OVERREAD_INFERENCE__MODELS": str(folder / "models")}
+        (folder / "outgoing").mkdir()
+        with serving(site, port, models) as daemon:
+            push = Push(study, port, folder / "outgoing")
+            threads = [*push.run(lines, studies, stop), threading.Thread(target=_disturb, args=(outward, stop))]
+            threads[-1].start()
+            samples = list(_watched(daemon, push, minutes * 60, studies))
+            stop.set()
+            for thread in threads:
+                thread.join()
+    return samples
+
+
+def _disturb(line: Wire, stop: threading.Event) -> None:
+    rng = random.Random(1)  # noqa: S311 - moments, not secrets
+    while not stop.wait(rng.uniform(2, 20)):
+        line.plan(rng.choice(list(Fault)), after=rng.randrange(50_000))
+        stop.wait(rng.uniform(0.5, 5))
+        line.mend()
+
+
+def _watched(daemon: Daemon, push: Push, seconds: float, studies: int) -> Iterator[Sample]:
+    """Yield samples until the time is over, or all that was to be pushed is confirmed."""
+    started, since = time.monotonic(), ""
+    url = load(daemon.config).database_url().removeprefix("sqlite:///")
+    parts = psutil.Process(daemon.process.pid)
+    while (now := time.monotonic() - started) < seconds:
+        time.sleep(SAMPLE_SECONDS)
+        with closing(sqlite3.connect(f"file:{url}?mode=ro", uri=True, timeout=30)) as ledger:
+            jobs = ledger.execute("SELECT created_at, finished_at FROM jobs WHERE state = 'COMPLETED'").fetchall()
+            query = "SELECT count(*) FROM deliveries WHERE state = 'CONFIRMED'"
+            confirmed = int(ledger.execute(query).fetchone()[0])
+        waits = [_seconds(*job) for job in jobs if job[1] > since]
+        push.answered = len(jobs)
+        since = max((job[1] for job in jobs), default="")
+        yield Sample(
+            seconds=round(now, 1),
+            **_used([parts, *parts.children(recursive=True)]),
+            pushed=push.done,
+            completed=len(jobs),
+            confirmed=confirmed,
+            latency_s=float(np.median(waits)) if waits else float("nan"),
+        )
+        if push.done >= studies and len(jobs) >= studies and confirmed >= len(jobs):
+            return
+
+
+def _used(processes: Iterable[psutil.Process]) -> dict[str, float]:
+    memory, handles = 0, 0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            memory += process.memory_info().rss
+            handles += process.num_fds()
+    return {"memory_mb": round(memory / 1e6, 1), "handles": handles}
+
+
+def _seconds(created: str, finished: str) -> float:
+    return float((np.datetime64(finished) - np.datetime64(created)) / np.timedelta64(1, "s"))
+
+
+def flat(seconds: Sequence[float], values: Sequence[float], noise: float) -> tuple[bool, float]:
+    """Return whether `values` over time are flat, and by how much they grew after the first third of the run."""
+    known = [(t, v) for t, v in zip(seconds, values, strict=True) if t >= seconds[-1] / 3 and not np.isnan(v)]
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.combinations(known[:: len(known) // 500 + 1], 2)]
+    if not slopes:
+        return False, float("nan")
+    grown = float(np.median(slopes)) * (known[-1][0] - known[0][0])
+    return grown < max(noise, GROWTH * float(np.median([v for _, v in known]))), grown
+
+
+def report(samples: Sequence[Sample], out: Path) -> bool:
+    """Write table and picture, print the verdicts; return whether all is flat."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "soak.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(asdict(samples[0])))
+        writer.writeheader()
+        writer.writerows(map(asdict, samples))
+    seconds = [sample.seconds for sample in samples]
+    figure, axes = plt.subplots(len(NOISE), sharex=True, figsize=(8, 8), layout="constrained")
+    verdicts = []
+    for axis, (name, noise) in zip(axes, NOISE.items(), strict=True):
+        values = [float(getattr(sample, name)) for sample in samples]
+        fine, grown = flat(seconds, values, noise)
+        verdicts.append(fine)
+        axis.plot(np.array(seconds) / 60, values)
+        axis.set_ylabel(name)
+        print(f"{name:<12} median {np.nanmedian(values):9.1f}, grew by {grown:+8.1f}: {'flat' if fine else 'NOT FLAT'}")  # noqa: T201
+    axes[-1].set_xlabel("minutes")
+    figure.savefig(out / "soak.png", dpi=120)
+    last = samples[-1]
+    print(f"pushed {last.pushed}, completed {last.completed}, results confirmed {last.confirmed}")  # noqa: T201
+    return all(verdicts)
+
+
+def main() -> None:
+    """Soak, write, say; exit 1 where something grows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--studies", type=int, default=2000)
+    parser.add_argument("--lines", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=Path("build/soak"))
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="overread-soak-") as folder:
+        samples = soak(chosen.minutes, chosen.studies, chosen.lines, Path(folder))
+    raise SystemExit(not report(samples, chosen.out))
+
+
+if __name__ == "__main__":
+    main()
