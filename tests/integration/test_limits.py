@@ -1,6 +1,5 @@
 """Limits before real senders: what is too large or too many is refused by its status, and the rest goes on."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,9 +10,7 @@ from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.domain.assembly import Patience
 from daemon.domain.reasons import Reason
 from daemon.domain.reception import Verdict
-from daemon.ledger.engine import connect
 from daemon.ledger.intake import Intake
-from daemon.ledger.migrate import upgrade
 from daemon.ledger.queries import Queries
 from daemon.services.assemble import Assemble
 from daemon.services.receive import Reception
@@ -22,15 +19,6 @@ from tests.houses import House
 from tests.peers import storescu
 
 pytestmark = pytest.mark.peers
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    """Return a migrated ledger."""
-    made = connect(f"sqlite:///{tmp_path / 'ledger.db'}")
-    upgrade(made)
-    yield made
-    made.dispose()
 
 
 def pushed(house: House, intake: Intake, most_bytes: int, *paths: Path) -> str:

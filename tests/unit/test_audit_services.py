@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,9 +20,7 @@ from daemon.domain.audit import AuditMessage, Participant, Reporter
 from daemon.domain.delivery import Destination, SendOutcome, SendResult
 from daemon.domain.work import DueDelivery
 from daemon.ledger.deliveries import Deliveries
-from daemon.ledger.engine import connect
 from daemon.ledger.intake import Intake
-from daemon.ledger.migrate import upgrade
 from daemon.services.arrivals import MOST_ALERTS, Arrivals
 from daemon.services.departures import Departures
 from tests.audit_schema import checked
@@ -53,15 +51,6 @@ class SetClock:
     def now(self) -> datetime:
         """Return the time that was set."""
         return self.at
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    """Return a migrated ledger."""
-    made = connect(f"sqlite:///{tmp_path / 'ledger.db'}")
-    upgrade(made)
-    yield made
-    made.dispose()
 
 
 def told(message: AuditMessage) -> tuple[str, dict[str, int], str]:

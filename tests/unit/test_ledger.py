@@ -1,10 +1,8 @@
 """The ledger: durable, constrained, migrated, safe between workers."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -20,11 +18,10 @@ from daemon.domain.reasons import Reason
 from daemon.domain.reception import Verdict
 from daemon.domain.work import Change, Result
 from daemon.ledger.deliveries import Deliveries
-from daemon.ledger.engine import connect
 from daemon.ledger.files import Files
 from daemon.ledger.intake import Intake
 from daemon.ledger.jobs import Jobs
-from daemon.ledger.migrate import behind, upgrade
+from daemon.ledger.migrate import behind
 from daemon.ledger.queries import Queries
 from daemon.ledger.rows import IllegalTransitionError
 from daemon.ledger.tables import Base
@@ -32,15 +29,6 @@ from tests.instances import NOW, series
 
 LEASE = timedelta(seconds=30)
 BUNDLE = BundleRef(name="brain-mri", version="1", digest="d" * 64)
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    """A migrated SQLite ledger on disk."""
-    made = connect(f"sqlite:///{tmp_path / 'ledger.db'}")
-    upgrade(made)
-    yield made
-    made.dispose()
 
 
 @pytest.fixture

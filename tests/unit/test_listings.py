@@ -1,8 +1,6 @@
 """What others list of studies, in the ledger and in hostile bytes."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,20 +12,10 @@ from daemon.dimse.contexts import RECEIVED
 from daemon.dimse.notices import decode_notice, modality_of
 from daemon.domain.evidence import Notice, SeriesListing, SeriesNotice, Source
 from daemon.errors import RefusedError
-from daemon.ledger.engine import connect, reading
+from daemon.ledger.engine import reading
 from daemon.ledger.listings import KEPT, Listings, listings_of
-from daemon.ledger.migrate import upgrade
 from daemon.ledger.tables import ListingRow
 from tests.instances import NOW
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    """A migrated ledger."""
-    made = connect(f"sqlite:///{tmp_path / 'ledger.db'}")
-    upgrade(made)
-    yield made
-    made.dispose()
 
 
 def notice(study: str, *online: str, elsewhere: tuple[str, ...] = ()) -> Notice:

@@ -1,7 +1,6 @@
 """pause and resume: what is held waits, nothing is lost, and a restart changes nothing."""
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,8 +19,6 @@ from daemon.domain.job import JobInput
 from daemon.domain.model_bundle import BundleRef
 from daemon.domain.pause import Activity
 from daemon.errors import OverreadError
-from daemon.ledger.engine import connect
-from daemon.ledger.migrate import upgrade
 from daemon.ledger.pauses import Pauses
 from tests import houses
 from tests.instances import NOW, series
@@ -29,15 +26,6 @@ from tests.receptions import RememberingReception
 
 RUNNER = CliRunner()
 LEASE = timedelta(seconds=30)
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    """Return a migrated ledger."""
-    made = connect(f"sqlite:///{tmp_path / 'ledger.db'}")
-    upgrade(made)
-    yield made
-    made.dispose()
 
 
 def test_no_job_is_claimed_while_jobs_are_paused(tmp_path: Path, engine: Engine) -> None:
