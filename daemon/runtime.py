@@ -31,11 +31,21 @@ RESTART_SECONDS = 2.0
 def stop_on_signals() -> threading.Event:
     """Return an event that SIGTERM and SIGINT set, and under a supervisor its death too."""
     stop = threading.Event()
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: None)
+    # Not from the handler: where it interrupts a wait for the event, setting that would wait for its lock for ever.
+    threading.Thread(target=_await_signal, args=(told, stop), name="signals", daemon=True).start()
     if os.environ.get(SUPERVISED):
         threading.Thread(target=_await_orphanhood, args=(stop,), name="supervisor", daemon=True).start()
     return stop
+
+
+def _await_signal(told: int, stop: threading.Event) -> None:
+    while os.read(told, 1):
+        stop.set()
 
 
 def _await_orphanhood(stop: threading.Event) -> None:
