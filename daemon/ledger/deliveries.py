@@ -4,15 +4,26 @@ import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Engine, Select, delete, exists, func, select
 from sqlalchemy.orm import Session
 
-from daemon.domain.delivery import REPLAYABLE, TRANSITIONS, DeliveryState, Destination, RetryPolicy, Selection
+from daemon.domain.commitment import Consequence, denial
+from daemon.domain.delivery import (
+    REPLAYABLE,
+    TRANSITIONS,
+    DeliveryState,
+    Destination,
+    RetryPolicy,
+    Selection,
+    Undelivered,
+)
+from daemon.domain.output import OutputKind, Replacement
+from daemon.domain.statuses import displaced, remark
 from daemon.domain.trust import ClientTls, Credentials
 from daemon.domain.work import Change, DueDelivery
 from daemon.ledger.circuits import forget, hasten
 from daemon.ledger.engine import reading, writing
-from daemon.ledger.rows import IllegalTransitionError, note
+from daemon.ledger.rows import IllegalTransitionError, new_delivery, note
 from daemon.ledger.tables import DeliveryRow, DestinationRow, InstanceRow, JobRow, OutputRow
 
 _COLUMNS = tuple(column.key for column in DestinationRow.__table__.columns)
@@ -47,9 +58,30 @@ class Deliveries:
         if not changes:
             return
         with writing(self._engine) as session:
-            for change in changes:
-                row = session.get_one(DeliveryRow, change.id)
+            for change in sorted(changes, key=lambda one: one.id):
+                row = _locked(session, change.id)
                 _move(session, row, change, at)
+
+    def replace(self, change: Change, instead: OutputKind, at: datetime) -> bool:
+        """Commit that the destination refuses an output, and that those of the same job of kind `instead` go there.
+
+        Returns:
+            False where the job made none; nothing is written then.
+        """
+        with writing(self._engine) as session:
+            row = _locked(session, change.id)
+            job_id = session.get_one(OutputRow, row.output_id).job_id
+            of_kind = select(OutputRow.id).where(OutputRow.job_id == job_id, OutputRow.kind == instead.value)
+            made = set(session.scalars(of_kind))
+            known = select(DeliveryRow.output_id).where(
+                DeliveryRow.destination == row.destination, DeliveryRow.output_id.in_(made)
+            )
+            if not made:
+                return False
+            for output_id in sorted(made - set(session.scalars(known))):
+                session.add(new_delivery(output_id, row.destination, at))
+            _move(session, row, change, at)
+            return True
 
     def patient_key(self, study_instance_uid: str) -> str:
         """Return the keyed hash of a study's patient, empty where no instance of it is known."""
@@ -58,8 +90,10 @@ class Deliveries:
             facts = session.scalar(query)
             return str(facts["patient_key"]) if facts else ""
 
-    def committed(self, transaction_uid: str, present: Iterable[str], absent: Mapping[str, str], at: datetime) -> int:
-        """Commit a storage commitment's result: present is CONFIRMED, absent (with reasons) is sent again later.
+    def committed(
+        self, transaction_uid: str, present: Iterable[str], absent: Mapping[str, int | None], at: datetime
+    ) -> int:
+        """Commit a storage commitment's result: present is CONFIRMED; of absent the Failure Reason decides.
 
         Returns:
             How many deliveries it spoke of; 0 for a transaction that is not ours.
@@ -71,18 +105,32 @@ class Deliveries:
                 select(DeliveryRow, OutputRow.sop_instance_uid)
                 .join(OutputRow, OutputRow.id == DeliveryRow.output_id)
                 .where(DeliveryRow.transaction_uid == transaction_uid, DeliveryRow.state.in_(open_))
+                .order_by(DeliveryRow.id)
+                .with_for_update(of=DeliveryRow, key_share=True)
             ).all()
             for row, uid in rows:
                 if uid in here:
-                    change = Change(id=row.id, state=DeliveryState.CONFIRMED, due_at=at, detail="storage commitment")
+                    detail = f"storage commitment{remark(row.warning)}"
+                    change = Change(id=row.id, state=DeliveryState.CONFIRMED, due_at=at, detail=detail)
                     _move(session, row, change, at)
                 elif uid in absent:
                     _move(session, row, self._uncommitted(row, absent[uid], at), at)
             return len(rows)
 
-    def _uncommitted(self, row: DeliveryRow, reason: str, at: datetime) -> Change:
-        """Return what follows a denial: sent again after a wait, or dead where days went by."""
-        detail = f"the destination did not commit it: {reason}"
+    def _uncommitted(self, row: DeliveryRow, reason: int | None, at: datetime) -> Change:
+        """Return what follows a denial: by its reason, and sent again after a wait, or dead where days went by.
+
+        What the destination may keep under another UID is for a person to look up.
+        """
+        denied, state = denial(reason), DeliveryState(row.state)
+        detail = f"the destination did not commit it: {denied.words}"
+        if elsewhere := displaced(row.warning, detail):
+            return Change(id=row.id, state=DeliveryState.UNCONFIRMED, due_at=at, detail=elsewhere)
+        if denied.consequence is Consequence.LOOK:
+            return Change(id=row.id, state=state, due_at=at, detail=detail)
+        if denied.consequence is Consequence.END:
+            ended = DeliveryState.DEAD if state is DeliveryState.SENT else state
+            return Change(id=row.id, state=ended, due_at=at, detail=f"{detail}: mend that there, then replay it")
         if self._retry.spent(row.created_at, at) and row.state == DeliveryState.SENT.value:
             return Change(id=row.id, state=DeliveryState.DEAD, due_at=at, detail=f"gave up: {detail}")
         # Jitter spreads retries; nothing secret hangs on it.
@@ -106,7 +154,7 @@ class Deliveries:
         if selection.since:
             query = query.where(DeliveryRow.due_at >= selection.since)
         with writing(self._engine) as session:
-            rows = session.scalars(query).all()
+            rows = session.scalars(_all_locked(query)).all()
             odd = sorted(set(selection.ids) - {row.id for row in rows})
             if odd:
                 raise IllegalTransitionError(
@@ -120,6 +168,38 @@ class Deliveries:
             hasten(session, {row.destination for row in rows}, at)
             return len(rows)
 
+    def create(self, wanted: Undelivered, at: datetime) -> int:
+        """Make deliveries of outputs that have none to a destination, as if it had been configured when they were made.
+
+        Returns:
+            How many.
+
+        Raises:
+            IllegalTransitionError: an output that `wanted` names by id is not there, is freed or has one; none is made.
+        """
+        there = exists().where(DeliveryRow.output_id == OutputRow.id, DeliveryRow.destination == wanted.destination)
+        query = select(OutputRow.id).join(JobRow, JobRow.id == OutputRow.job_id).where(~OutputRow.freed, ~there)
+        named = (
+            OutputRow.id.in_(wanted.ids) if wanted.ids else OutputRow.kind.in_([kind.value for kind in wanted.kinds])
+        )
+        query = query.where(named)
+        query = query.where(JobRow.finished_at >= wanted.since) if wanted.since else query
+        with writing(self._engine) as session:
+            outputs = session.scalars(query.order_by(OutputRow.id)).all()
+            odd = sorted(set(wanted.ids) - set(outputs))
+            if odd:
+                raise IllegalTransitionError(
+                    f"output {', '.join(map(str, odd))} is not there, its file is freed, or it is or was on its way to "
+                    f"{wanted.destination}; nothing was made, see `overread outputs list`"
+                )
+            for output in outputs:
+                row = new_delivery(output, wanted.destination, at)
+                session.add(row)
+                session.flush()
+                note(session, "delivery", (row.id, "", row.state), at, "asked by administrator")
+            hasten(session, {wanted.destination}, at)
+            return len(outputs)
+
     def accept(self, ids: Collection[int], by: str, at: datetime) -> None:
         """Take the word of a person, `by`, that the destination has what it never confirmed.
 
@@ -128,7 +208,8 @@ class Deliveries:
         """
         unconfirmed = DeliveryRow.state == DeliveryState.UNCONFIRMED.value
         with writing(self._engine) as session:
-            rows = session.scalars(select(DeliveryRow).where(DeliveryRow.id.in_(ids), unconfirmed)).all()
+            wanted = select(DeliveryRow).where(DeliveryRow.id.in_(ids), unconfirmed)
+            rows = session.scalars(_all_locked(wanted)).all()
             odd = sorted(set(ids) - {row.id for row in rows})
             if odd:
                 raise IllegalTransitionError(
@@ -144,14 +225,15 @@ class Deliveries:
         with reading(self._engine) as session:
             rows = session.scalars(select(DestinationRow).order_by(DestinationRow.name)).all()
             found = [{name: getattr(row, name) for name in _COLUMNS} for row in rows]
-        return [Destination(**{**one, "tls": _SOME_TLS if one["tls"] else None}) for one in found]
+        return [Destination(**{**one, **_read(one)}) for one in found]
 
     def add_destination(self, destination: Destination) -> None:
         """Add or replace a destination; one that was not reached is tried at once."""
         with writing(self._engine) as session:
             forget(session, destination.name)
             row = {name: getattr(destination, name) for name in _COLUMNS}
-            session.merge(DestinationRow(**{**row, "tls": destination.tls is not None}))
+            lists = {name: ",".join(map(str, row[name])) for name in ("outputs", "fallback")}
+            session.merge(DestinationRow(**{**row, **lists, "tls": destination.tls is not None}))
 
     def remove_destination(self, name: str) -> bool:
         """Remove a destination that was added by command; False where there is none of that name."""
@@ -168,6 +250,15 @@ class Deliveries:
             return bool(removed.rowcount)  # type: ignore[attr-defined]
 
 
+def _read(row: Mapping[str, str]) -> dict[str, object]:
+    """Return what a destination's row holds in another form than the destination."""
+    return {
+        "tls": _SOME_TLS if row["tls"] else None,
+        "outputs": tuple(map(OutputKind.parse, row["outputs"].split(","))),
+        "fallback": tuple(map(Replacement.parse, filter(None, row["fallback"].split(",")))),
+    }
+
+
 def _due(row: DeliveryRow, output: OutputRow, study_uid: str) -> DueDelivery:
     return DueDelivery(
         id=row.id,
@@ -176,12 +267,24 @@ def _due(row: DeliveryRow, output: OutputRow, study_uid: str) -> DueDelivery:
         created_at=row.created_at,
         sent_at=row.sent_at,
         transaction_uid=row.transaction_uid,
+        kind=OutputKind(output.kind),
         digest=output.digest,
         sop_class_uid=output.sop_class_uid,
         sop_instance_uid=output.sop_instance_uid,
         series_instance_uid=output.series_uid,
         study_instance_uid=study_uid,
+        warning=row.warning,
     )
+
+
+def _locked(session: Session, delivery: int) -> DeliveryRow:
+    """Return a delivery that nobody else changes until the transaction ends."""
+    return session.get_one(DeliveryRow, delivery, with_for_update={"key_share": True})
+
+
+def _all_locked(query: Select[DeliveryRow]) -> Select[DeliveryRow]:
+    """Return a query that takes each delivery so, in an order in which no two wait for each other."""
+    return query.order_by(DeliveryRow.id).with_for_update(key_share=True)
 
 
 def _move(session: Session, row: DeliveryRow, change: Change, at: datetime) -> None:
@@ -195,7 +298,7 @@ def _move(session: Session, row: DeliveryRow, change: Change, at: datetime) -> N
     if old is DeliveryState.PENDING:
         row.attempts += 1
     if change.state is DeliveryState.SENT and old is DeliveryState.PENDING:
-        row.sent_at = at
+        row.sent_at, row.warning = at, change.warning
     if change.state is DeliveryState.CONFIRMED:
         row.confirmed_at = at
     if old is not change.state:

@@ -1,26 +1,56 @@
-"""Connections: what SQLite needs to be durable and shared, and nothing of it elsewhere."""
+"""Connections: what SQLite and PostgreSQL each need to be durable and shared, and nothing of it elsewhere."""
 
+import os
+import socket
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import URL, Engine, create_engine, event, func, make_url, select
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
+from daemon.errors import FatalError, RetryableError
+from daemon.ledger.types import document
+
 BUSY_MS = 30_000
+# What everybody who shares a server's ledger is known by there; the machine and the process follow.
+APPLICATION = "overread"
+# A server is given up, and a client by the server, after so many seconds without a sign of life.
+_SILENCE = 30
+# serialization_failure, deadlock_detected (PostgreSQL, appendix A)
+_CONTENTION = frozenset({"40001", "40P01"})
+
+
+class LedgerAwayError(RetryableError):
+    """The ledger is locked, gone, full or unreachable for now; what was asked of it did not happen, or is not known."""
 
 
 def connect(url: str) -> Engine:
-    """Return an engine; SQLite in WAL with synchronous=FULL, so that a commit survives loss of power.
+    """Return an engine of a ledger on SQLite or PostgreSQL.
+
+    Raises:
+        FatalError: the URL is of another database.
+    """
+    made = make_url(url)
+    makers = {"sqlite": _sqlite, "postgresql": _postgresql}
+    if made.get_backend_name() not in makers:
+        raise FatalError(f"a ledger is kept in {' or '.join(makers)}, not in {made.get_backend_name()}")
+    return makers[made.get_backend_name()](made)
+
+
+def _sqlite(url: URL) -> Engine:
+    """Return an engine in WAL with synchronous=FULL, so that a commit survives loss of power.
 
     A ledger that was there and is gone, with its disk perhaps, is an error until it is back: SQLite would else make an
     empty one in its place, in which everything that was acknowledged is unknown.
     """
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False})
+    engine = create_engine(
+        url, hide_parameters=True, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False}
+    )
 
     path, opened = Path(engine.url.database or ""), False
 
@@ -46,16 +76,95 @@ def connect(url: str) -> Engine:
     return engine
 
 
+def _postgresql(url: URL) -> Engine:
+    """Return an engine that tries a connection before it is used, waits for locks as SQLite does, and notices silence.
+
+    The server ends the transaction of a client that is gone: else its locks would hold the others for hours.
+    """
+    settings = {
+        "timezone": "UTC",
+        "lock_timeout": f"{BUSY_MS}ms",
+        "idle_in_transaction_session_timeout": f"{2 * _SILENCE}s",
+        "tcp_keepalives_idle": _SILENCE // 3,
+        "tcp_keepalives_interval": _SILENCE // 3,
+        "tcp_keepalives_count": 2,
+        "tcp_user_timeout": f"{_SILENCE}s",
+    }
+    arguments = {
+        "application_name": application_name(),
+        "connect_timeout": _SILENCE // 3,
+        "keepalives_idle": _SILENCE // 3,
+        "keepalives_interval": _SILENCE // 3,
+        "keepalives_count": 2,
+        "tcp_user_timeout": _SILENCE * 1000,
+        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+    }
+    given = {name: value for name, value in arguments.items() if name not in url.query}
+    try:
+        engine = create_engine(
+            url,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            max_overflow=27,
+            json_serializer=document,
+            connect_args=given,
+        )
+    except ModuleNotFoundError as error:
+        raise FatalError(f"a ledger on PostgreSQL needs {error.name}; run `pip install overread[postgres]`") from error
+    # Nobody closes an engine; the server is told all the same that its client is gone.
+    weakref.finalize(engine, engine.pool.dispose)
+    return engine
+
+
+def application_name() -> str:
+    """Return what this process is called among a server's clients; PostgreSQL keeps 63 bytes."""
+    return f"{APPLICATION}-{os.getpid()}@{socket.gethostname()}"[:63]
+
+
+@contextmanager
+def reached() -> Iterator[None]:
+    """Let what a ledger raises that is locked or away be a fault that passes.
+
+    Raises:
+        LedgerAwayError: that is so. The statement is left out: its values may be a patient's.
+    """
+    try:
+        yield
+    except (InterfaceError, OperationalError) as error:
+        raise LedgerAwayError(f"the ledger does not answer ({error.orig}); tried again later") from error
+
+
 @contextmanager
 def writing(engine: Engine) -> Iterator[Session]:
-    """Yield a session in one write transaction, committed at the end, rolled back on any error."""
-    connection = engine.connect().execution_options(write=True)
-    with connection, Session(connection) as session, session.begin():
+    """Yield a session in one write transaction, committed at the end, rolled back on any error.
+
+    On SQLite there is one at a time. On PostgreSQL there are many: who decides by what is read locks it first.
+    """
+    with (
+        reached(),
+        engine.connect().execution_options(write=True) as connection,
+        Session(connection) as session,
+        session.begin(),
+    ):
         yield session
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
-    """Yield a session for reading."""
-    with Session(engine) as session:
+    """Yield a session for reading: all of it sees the ledger at one moment."""
+    with reached(), engine.connect() as connection, Session(connection) as session:
+        if engine.dialect.name == "postgresql":
+            connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         yield session
+
+
+def alone(session: Session, name: str) -> None:
+    """Wait until nobody else is here under that name, and keep others out until the transaction ends."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+
+
+def crossed(error: DBAPIError) -> bool:
+    """Return whether another's transaction, or a lost connection, was in the way: the same again may well succeed."""
+    state = getattr(error.orig, "sqlstate", None)
+    return isinstance(error, IntegrityError) or error.connection_invalidated or state in _CONTENTION

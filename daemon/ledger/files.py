@@ -3,15 +3,16 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Engine, Select, exists, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine, Select, exists, select, text, update
+from sqlalchemy.orm import Session, aliased
 
 from daemon.domain.delivery import DeliveryState
+from daemon.domain.feedback import FeedbackState
 from daemon.domain.instance import Instance
 from daemon.domain.job import JobState
 from daemon.ledger.engine import reading, writing
 from daemon.ledger.rows import instance_of
-from daemon.ledger.tables import DeliveryRow, InstanceRow, JobRow, OutputRow, StudyRow
+from daemon.ledger.tables import DeliveryRow, FeedbackRow, InstanceRow, JobRow, OutputRow, StudyRow
 
 # No statement names more values: SQLite and PostgreSQL both take about 32,000.
 PARAMETERS = 1000
@@ -32,31 +33,49 @@ class Files:
             queries = (select(InstanceRow).where(InstanceRow.digest.in_(part)) for part in parts)
             return [instance_of(row.facts) for query in queries for row in session.scalars(query)]
 
+    def of_job(self, job_id: int, series_uid: str) -> list[str]:
+        """Return the digests of what a job read of a series; none where any of it may be gone."""
+        with reading(self._engine) as session:
+            read = session.scalar(select(JobRow.digests).where(JobRow.id == job_id)) or []
+            rows = session.scalars(select(InstanceRow).where(InstanceRow.series_uid == series_uid)).all()
+            found = [row for row in rows if row.digest in set(read)]
+            return [] if any(row.freed for row in found) else [row.digest for row in found]
+
     def kept(self) -> dict[str, int]:
         """Return every file that must be in the spool: its digest and its size in bytes."""
         with reading(self._engine) as session:
             received = session.execute(select(InstanceRow.digest, InstanceRow.size).where(~InstanceRow.freed))
             made = session.execute(select(OutputRow.digest, OutputRow.size).where(~OutputRow.freed))
-            return {row.digest: row.size for row in (*received, *made)}
+            back = session.execute(
+                select(FeedbackRow.digest, FeedbackRow.size).where(FeedbackRow.digest.is_not(None), ~FeedbackRow.freed)
+            )
+            return {row.digest: row.size for row in (*received, *made, *back) if row.digest}
 
     def freeable(self, before: datetime) -> list[str]:
         """Return digests of studies untouched since `before` whose every job ended and output is confirmed.
 
-        A study with a waiting, dead or unconfirmed delivery, an output that goes nowhere, or a failed job, stays whole.
+        A study with a waiting, dead or unconfirmed delivery, a failed job, or one of whose outputs none goes anywhere,
+        stays whole. A replaced delivery is as good as what went instead. Of feedback: what is of no result, and what
+        was exported before then; a correction that nobody has fetched stays.
         """
         with reading(self._engine) as session:
-            return _digests(session, _done(before))
+            return _digests(session, _done(before)) + _returned(session, before)
 
     def release(self, before: datetime) -> list[str]:
-        """Note that what is freeable may be gone, and return it; committed before anything is deleted."""
-        if not self.freeable(before):
-            return []
-        studies = _done(before)
+        """Note that what is freeable, of some studies, may be gone, and return it; committed before it is deleted."""
+        studies = _done(before).limit(PARAMETERS)
+        with reading(self._engine) as session:
+            if session.scalar(studies.limit(1)) is None and not _returned(session, before):
+                return []
         with writing(self._engine) as session:
-            digests = _digests(session, studies)
-            session.execute(update(InstanceRow).where(InstanceRow.study_uid.in_(studies)).values(freed=True))
-            jobs = select(JobRow.id).where(JobRow.study_uid.in_(studies))
+            # A list: between two statements another study may be done, of which the first freed nothing.
+            done = session.scalars(studies.with_for_update(of=StudyRow, key_share=True, skip_locked=True)).all()
+            digests = _digests(session, done) + _returned(session, before)
+            session.execute(update(FeedbackRow).where(FeedbackRow.digest.in_(_feedback(before))).values(freed=True))
+            session.execute(update(InstanceRow).where(InstanceRow.study_uid.in_(done)).values(freed=True))
+            jobs = select(JobRow.id).where(JobRow.study_uid.in_(done))
             session.execute(update(OutputRow).where(OutputRow.job_id.in_(jobs)).values(freed=True))
+            session.execute(update(StudyRow).where(StudyRow.uid.in_(done)).values(kept=False))
         return digests
 
     def while_free(self, digests: Sequence[str], then: Callable[[Sequence[str]], None]) -> None:
@@ -66,7 +85,9 @@ class Files:
             with writing(self._engine) as session:
                 received = select(InstanceRow.digest).where(InstanceRow.digest.in_(some), InstanceRow.freed)
                 made = select(OutputRow.digest).where(OutputRow.digest.in_(some), OutputRow.freed)
-                then([digest for query in (received, made) for digest in session.scalars(query.with_for_update())])
+                back = select(FeedbackRow.digest).where(FeedbackRow.digest.in_(some), FeedbackRow.freed)
+                queries = (received, made, back)
+                then([digest for query in queries for digest in session.scalars(query.with_for_update()) if digest])
 
 
 def _done(before: datetime) -> Select[str]:
@@ -74,20 +95,33 @@ def _done(before: datetime) -> Select[str]:
     of_study = JobRow.study_uid == StudyRow.uid
     ended = JobRow.state.in_((JobState.COMPLETED.value, JobState.CANCELED.value))
     unfinished = exists().where(of_study, ~ended)
-    delivered = exists().where(DeliveryRow.output_id == OutputRow.id)
+    sent = aliased(OutputRow)
+    delivered = exists().where(sent.job_id == JobRow.id, DeliveryRow.output_id == sent.id)
     unsent = exists().where(of_study, OutputRow.job_id == JobRow.id, ~delivered)
     unconfirmed = exists().where(
         of_study,
         OutputRow.job_id == JobRow.id,
         DeliveryRow.output_id == OutputRow.id,
-        DeliveryRow.state != DeliveryState.CONFIRMED.value,
+        DeliveryRow.state.not_in((DeliveryState.CONFIRMED.value, DeliveryState.REPLACED.value)),
     )
-    untouched = (StudyRow.last_at < before, ~StudyRow.dirty)
+    # The index holds those that are kept, by when they began; written as it is, for SQLite to see that it applies.
+    untouched = (text("studies.kept"), StudyRow.first_at < before, StudyRow.last_at < before, ~StudyRow.dirty)
     return select(StudyRow.uid).where(*untouched, ~unfinished, ~unsent, ~unconfirmed)
 
 
-def _digests(session: Session, studies: Select[str]) -> list[str]:
-    """Return what is kept of these studies. A subquery, not a list: a database takes only so many parameters."""
+def _feedback(before: datetime) -> Select[str | None]:
+    """Return the digests of returned SEGs that nobody waits for."""
+    stray = (FeedbackRow.state == FeedbackState.UNLINKED.value) & (FeedbackRow.at < before)
+    there = FeedbackRow.digest.is_not(None) & ~FeedbackRow.freed
+    return select(FeedbackRow.digest).where(there, stray | (FeedbackRow.exported_at < before))
+
+
+def _returned(session: Session, before: datetime) -> list[str]:
+    return [digest for digest in session.scalars(_feedback(before)) if digest]
+
+
+def _digests(session: Session, studies: Select[str] | Sequence[str]) -> list[str]:
+    """Return what is kept of these studies. A subquery where they are many: a database takes only so many values."""
     received = select(InstanceRow.digest).where(InstanceRow.study_uid.in_(studies), ~InstanceRow.freed)
     of_jobs = select(OutputRow.digest).join(JobRow, JobRow.id == OutputRow.job_id)
     made = of_jobs.where(JobRow.study_uid.in_(studies), ~OutputRow.freed)

@@ -7,15 +7,18 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, bindparam, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, bindparam, case, func, insert, or_, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from daemon.domain.instance import Instance
 from daemon.domain.reception import Interrupted, Verdict
-from daemon.ledger.engine import reading, writing
+from daemon.ledger.engine import crossed, reached, reading, writing
+from daemon.ledger.feedback import returned, take_back, unended
 from daemon.ledger.rows import instance_json
 from daemon.ledger.tables import AssociationRow, InstanceRow, StudyRow
 
 BATCH = 64
+_TRIES = 5
 
 _KNOWN = select(InstanceRow.digest, InstanceRow.freed).where(InstanceRow.sop_instance_uid == bindparam("uid"))
 _INSERT = insert(InstanceRow)
@@ -23,15 +26,20 @@ _INSERT = insert(InstanceRow)
 _RETURNED = update(InstanceRow).where(InstanceRow.digest == bindparam("bytes")).values(freed=False)
 _NEWEST = case((StudyRow.last_at < bindparam("at"), bindparam("at")), else_=StudyRow.last_at)
 _OF_STUDY = StudyRow.uid == bindparam("study")
-_SEE = update(StudyRow).where(_OF_STUDY).values(last_at=_NEWEST)
-_COUNT = _SEE.values(instances=StudyRow.instances + 1, dirty=True, oversize=False)
-_HELD = select(StudyRow.instances).where(_OF_STUDY)
+_SEE = update(StudyRow).where(_OF_STUDY).values(last_at=_NEWEST, size=StudyRow.size + bindparam("bytes"), kept=True)
+_COUNT = _SEE.values(instances=StudyRow.instances + 1, dirty=True, oversize=False, refused_size=0)
+# Held from here on: no other listener adds to the study meanwhile.
+_HELD = (
+    select(StudyRow.instances, StudyRow.size, StudyRow.refused_size).where(_OF_STUDY).with_for_update(key_share=True)
+)
 _CONFLICTS = (
     select(func.count())
     .select_from(InstanceRow)
     .where(InstanceRow.study_uid == bindparam("study"), InstanceRow.conflict)
 )
 _OVERSIZE = update(StudyRow).where(_OF_STUDY, ~StudyRow.oversize).values(oversize=True, dirty=True)
+_KEPT = update(StudyRow).where(_OF_STUDY, ~StudyRow.kept).values(kept=True)
+_REFUSED = update(StudyRow).where(_OF_STUDY).values(refused_size=bindparam("bytes"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,22 +53,30 @@ class Intake:
     """Records arrivals; `record` returns only when the row is durable.
 
     Whoever finds no commit under way commits for all who wait: one alone pays for no change of threads, and of many
-    each waits for one flush. A study takes `most` instances, conflicts too.
+    each waits for one flush. A study takes `most` instances and `most_bytes`, conflicts too. `listener` is whose
+    associations these are, of several that share the ledger.
     """
 
-    def __init__(self, engine: Engine, most: int = sys.maxsize) -> None:
+    def __init__(
+        self, engine: Engine, most: int = sys.maxsize, most_bytes: int = sys.maxsize, listener: str = ""
+    ) -> None:
         self._engine = engine
-        self._most = most
+        self._listener = listener
+        self._most = (most, most_bytes)
         self._waiting: deque[_Arrival] = deque()
         self._turn = threading.Lock()
 
     def record(self, instance: Instance, association: str) -> Verdict:
         """Record one instance: STORED, DUPLICATE (equal bytes) or CONFLICT (other bytes, kept beside).
 
-        TOO_LARGE, where its study has as many as it may: it is not recorded, and the study is marked.
+        A SEG is no input: it is kept as feedback, or OURS where we made it, and its study stays as it is.
+
+        TOO_MANY or TOO_LARGE, where its study has as many as it may, or would be too large: it is not recorded, and the
+        study is marked. After a TOO_LARGE nothing new is taken, small as it may be, until the limit is raised: a part
+        of the study would else count as the whole.
 
         Raises:
-            SQLAlchemyError: the transaction failed; nothing was recorded.
+            LedgerAwayError: the transaction failed for now; nothing was recorded, or nobody knows.
         """
         arrival = _Arrival(instance=instance, association=association, done=Future())
         self._waiting.append(arrival)
@@ -77,23 +93,37 @@ class Intake:
     def opened(self, association: str, calling_ae: str, at: datetime) -> None:
         """Note that an association began."""
         with writing(self._engine) as session:
-            session.add(AssociationRow(id=association, calling_ae=calling_ae, opened_at=at))
+            row = AssociationRow(
+                id=association, calling_ae=calling_ae, opened_at=at, listener=self._listener, seen_at=at
+            )
+            session.add(row)
+
+    def alive(self, at: datetime) -> None:
+        """Note that our open associations are still served: a listener that does not say so is taken to be gone."""
+        mine = (AssociationRow.closed_at.is_(None), AssociationRow.listener == self._listener)
+        with reading(self._engine) as session:
+            if session.scalar(select(AssociationRow.id).where(*mine).limit(1)) is None:
+                return
+        with writing(self._engine) as session:
+            session.execute(update(AssociationRow).where(*mine).values(seen_at=at))
 
     def closed(self, association: str, at: datetime) -> None:
         """Note that an association ended."""
         with writing(self._engine) as session:
             session.execute(update(AssociationRow).where(AssociationRow.id == association).values(closed_at=at))
 
-    def interrupted(self) -> list[Interrupted]:
-        """Return what came on associations that stand open."""
+    def interrupted(self, unseen: datetime | None = None) -> list[Interrupted]:
+        """Return what came on our associations that stand open; with `unseen`, on those of listeners silent since."""
         query = (
             select(AssociationRow.id, AssociationRow.calling_ae, InstanceRow.study_uid, InstanceRow.facts)
             .join(InstanceRow, InstanceRow.association == AssociationRow.id)
-            .where(AssociationRow.closed_at.is_(None))
+            # What was freed came on none that stands open; those that are kept are few, and have an index.
+            .where(*self._left(unseen), text("NOT instances.freed"))
         )
         with reading(self._engine) as session:
             rows = session.execute(query).all()
-        found = Counter((i, ae, study, f["patient_key"], f["sop_class_uid"]) for i, ae, study, f in rows)
+            found = Counter((i, ae, study, f["patient_key"], f["sop_class_uid"]) for i, ae, study, f in rows)
+            found.update(unended(session, self._left(unseen)))
         return [
             Interrupted(
                 association=association,
@@ -106,15 +136,27 @@ class Intake:
             for (association, calling_ae, study, patient, sop_class), count in found.items()
         ]
 
-    def close_all(self, at: datetime) -> None:
-        """End every association that stands open: a listener that starts has none."""
+    def close_all(self, at: datetime, unseen: datetime | None = None) -> None:
+        """End those: a listener that starts has none, and nobody else ends those of a machine that is lost."""
+        left = self._left(unseen)
+        with reading(self._engine) as session:
+            if session.scalar(select(AssociationRow.id).where(*left).limit(1)) is None:
+                return
         with writing(self._engine) as session:
-            session.execute(update(AssociationRow).where(AssociationRow.closed_at.is_(None)).values(closed_at=at))
+            session.execute(update(AssociationRow).where(*left).values(closed_at=at))
+
+    def _left(self, unseen: datetime | None) -> tuple[ColumnElement[bool], ...]:
+        left = AssociationRow.closed_at.is_(None)
+        if unseen is None:
+            return left, AssociationRow.listener == self._listener
+        return left, or_(AssociationRow.seen_at.is_(None), AssociationRow.seen_at < unseen)
 
     def _commit(self, batch: list[_Arrival]) -> None:
+        # Two listeners take studies in one order, so that neither waits for the other.
+        batch.sort(key=lambda arrival: arrival.instance.study_instance_uid)
         try:
-            with self._engine.connect().execution_options(write=True) as connection, connection.begin():
-                verdicts = [_insert(connection, arrival, self._most) for arrival in batch]
+            with reached():
+                verdicts = self._written(batch)
         except Exception as error:  # noqa: BLE001 - the edge of the loop: every waiter learns why
             for arrival in batch:
                 arrival.done.set_exception(error)
@@ -122,20 +164,35 @@ class Intake:
         for arrival, verdict in zip(batch, verdicts, strict=True):
             arrival.done.set_result(verdict)
 
+    def _written(self, batch: list[_Arrival]) -> list[Verdict]:
+        """Commit a batch; where another listener was in the way, or the server went away, once more.
 
-def _insert(connection: Connection, arrival: _Arrival, most: int) -> Verdict:
+        Then it is known what the other has written, or that ours had been.
+        """
+        for attempt in range(_TRIES):
+            try:
+                with self._engine.connect().execution_options(write=True) as connection, connection.begin():
+                    return [_insert(connection, arrival, self._most) for arrival in batch]
+            except DBAPIError as error:
+                if not crossed(error) or attempt == _TRIES - 1:
+                    raise
+        raise AssertionError
+
+
+def _insert(connection: Connection, arrival: _Arrival, most: tuple[int, int]) -> Verdict:
     """Insert one row. Plain statements: a unit of work would take three times as long as the flush to disk."""
     instance = arrival.instance
+    if returned(instance):
+        return take_back(connection, instance, arrival.association, most)
     known = {row.digest: row.freed for row in connection.execute(_KNOWN, {"uid": instance.sop_instance_uid})}
     if instance.digest in known:
         if known[instance.digest]:
+            connection.execute(_KEPT, {"study": instance.study_instance_uid})
             connection.execute(_RETURNED, {"bytes": instance.digest})
         return Verdict.DUPLICATE
-    study = {"study": instance.study_instance_uid}
-    held = (connection.scalar(_HELD, study) or 0) + ((connection.scalar(_CONFLICTS, study) or 0) if known else 0)
-    if held >= most:
-        connection.execute(_OVERSIZE, study)
-        return Verdict.TOO_LARGE
+    refused = _refused(connection, instance, most, conflict=bool(known))
+    if refused is not None:
+        return refused
     connection.execute(
         _INSERT,
         {
@@ -155,8 +212,25 @@ def _insert(connection: Connection, arrival: _Arrival, most: int) -> Verdict:
     return Verdict.CONFLICT if known else Verdict.STORED
 
 
+def _refused(connection: Connection, instance: Instance, most: tuple[int, int], *, conflict: bool) -> Verdict | None:
+    """Mark the study and return why, where it does not take the instance; the first of a study it always takes."""
+    study = {"study": instance.study_instance_uid}
+    held = connection.execute(_HELD, study).one_or_none()
+    if held is None:
+        return None
+    count = held.instances + ((connection.scalar(_CONFLICTS, study) or 0) if conflict else 0)
+    wanted = max(held.size + instance.size, held.refused_size)
+    if count < most[0] and wanted <= most[1]:
+        return None
+    connection.execute(_OVERSIZE, study)
+    if count >= most[0]:
+        return Verdict.TOO_MANY
+    connection.execute(_REFUSED, {**study, "bytes": wanted})
+    return Verdict.TOO_LARGE
+
+
 def _touch(connection: Connection, instance: Instance, *, counts: bool) -> None:
-    seen = {"study": instance.study_instance_uid, "at": instance.received_at}
+    seen = {"study": instance.study_instance_uid, "at": instance.received_at, "bytes": instance.size}
     if connection.execute(_COUNT if counts else _SEE, seen).rowcount == 0:
         connection.execute(
             insert(StudyRow).values(
@@ -169,5 +243,8 @@ def _touch(connection: Connection, instance: Instance, *, counts: bool) -> None:
                 evidence="",
                 refusal="",
                 oversize=False,
+                size=instance.size,
+                refused_size=0,
+                kept=True,
             )
         )

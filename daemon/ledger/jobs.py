@@ -3,28 +3,33 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Engine, Select, func, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Engine, func, or_, select, update
+from sqlalchemy.orm import Session
 
 from daemon.domain.assembly import Completeness, Refusal, StudyFacts
-from daemon.domain.job import JobInput, JobState, Lease, job_key, may_move
-from daemon.domain.model_bundle import BundleRef
+from daemon.domain.handling import Handling, Priority, Resource
+from daemon.domain.job import JobInput, JobState, Lease, job_key, may_move, refusal_key
+from daemon.domain.model_bundle import NO_BUNDLE, BundleRef
 from daemon.domain.output import OutputKind
-from daemon.domain.pause import Activity
+from daemon.domain.reasons import REPORTED, Reason, deserves_report
 from daemon.domain.references import Reference
+from daemon.domain.second import SHADOW
 from daemon.domain.work import Claimed, Result
+from daemon.ledger.claims import akin, before, hold, leased, oldest, refused, waits
 from daemon.ledger.engine import reading, writing
 from daemon.ledger.listings import inquiry_of, listings_of
-from daemon.ledger.pauses import paused
-from daemon.ledger.rows import IllegalTransitionError, findings_json, instance_of, note
-from daemon.ledger.tables import AssociationRow, DeliveryRow, InstanceRow, JobRow, OutputRow, StudyRow
+from daemon.ledger.rows import IllegalTransitionError, answer_of, findings_json, instance_of, new_delivery, note
+from daemon.ledger.scores import score_row
+from daemon.ledger.seconds import second_row
+from daemon.ledger.tables import AssociationRow, InstanceRow, JobRow, OutputRow, StudyRow, TransitionRow
 
 
 class Jobs:
-    """Jobs in the ledger."""
+    """Jobs in the ledger; with `reports`, a study that is not read makes a job that says why in a report."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, reports: bool = False) -> None:
         self._engine = engine
+        self._reports = reports
 
     def waiting_studies(self) -> list[StudyFacts]:
         """Return the studies with instances that no decision has seen."""
@@ -51,40 +56,37 @@ class Jobs:
             False where instances came, or were one too many, since `study` was read; nothing is written then.
         """
         with writing(self._engine) as session:
-            row = session.get_one(StudyRow, study.study_instance_uid)
+            row = session.get_one(StudyRow, study.study_instance_uid, with_for_update={"key_share": True})
             if (row.instances, row.oversize) != (len(study.instances), study.oversize):
                 return False
             row.dirty = False
             row.refusal = refusal.reason.value if refusal else ""
             for job_input, bundle in jobs:
                 _schedule(session, job_input, bundle, at)
+            if self._reports and refusal and deserves_report(refusal.reason, study.instances):
+                _report(session, _whole(study), NO_BUNDLE, refusal.reason, at)
         return True
 
-    def claim(self, worker: str, at: datetime, lease_for: timedelta) -> Claimed | None:
-        """Take the oldest job that is due, or whose worker's lease ran out.
+    def claim(
+        self, worker: str, at: datetime, lease_for: timedelta, resource: Resource | None = None
+    ) -> Claimed | None:
+        """Take the most urgent job that is ready, the oldest of those, of whatever or of one `resource`.
 
-        A job that supersedes one in progress waits for it: its report must name the other's. One that it supersedes and
-        that was given back meanwhile is cancelled: it would answer with less, after it. While jobs are paused there is
-        none.
+        What it supersedes and was given back meanwhile is cancelled.
         """
-        lapsed = (JobRow.state == JobState.IN_PROGRESS) & (JobRow.lease_until < at)
-        elder, younger = aliased(JobRow), aliased(JobRow)
-        held = _akin(elder).where(elder.id < JobRow.id, elder.state == JobState.IN_PROGRESS).exists()
-        stale = _akin(younger).where(younger.id > JobRow.id, younger.state == JobState.SCHEDULED).exists()
-        due = (JobRow.state == JobState.SCHEDULED) & (JobRow.not_before <= at) & ~held & ~stale
-        ready = select(JobRow.id).where(or_(due, lapsed), ~paused(Activity.JOBS))
-        query = ready.order_by(JobRow.created_at, JobRow.id).limit(1)
         with reading(self._engine) as session:
-            if session.scalar(query) is None:
+            if not waits(session, at, resource):
                 return None
         with writing(self._engine) as session:
-            job = session.scalar(select(JobRow).where(JobRow.id == query.scalar_subquery()).with_for_update())
+            job = oldest(session, at, resource)
             if job is None:
                 return None
             if job.state == JobState.IN_PROGRESS:
                 _move(session, job, JobState.SCHEDULED, at, "lease ran out")
-            for older in session.scalars(_before(job, JobState.SCHEDULED)).all():
-                _move(session, older, JobState.CANCELED, at, f"superseded by job {job.id} before it was done")
+            if not job.refusal:
+                _withdraw(session, job, at)
+                for older in session.scalars(before(job, JobState.SCHEDULED)).all():
+                    _move(session, older, JobState.CANCELED, at, f"superseded by job {job.id} before it was done")
             _move(session, job, JobState.IN_PROGRESS, at, worker)
             job.fence += 1
             job.attempts += 1
@@ -104,7 +106,7 @@ class Jobs:
     def complete(self, lease: Lease, result: Result, at: datetime) -> bool:
         """Commit outputs, deliveries and COMPLETED at once; False where the lease is another's by now."""
         with writing(self._engine) as session:
-            job = _held(session, lease)
+            job = leased(session, lease)
             if job is None:
                 return False
             for output in result.outputs:
@@ -119,11 +121,15 @@ class Jobs:
                 )
                 session.add(row)
                 session.flush()
-                for name in result.destinations:
-                    session.add(
-                        DeliveryRow(output_id=row.id, destination=name, state="PENDING", created_at=at, due_at=at)
-                    )
+                for destination in result.destinations:
+                    if output.kind in destination.outputs:
+                        session.add(new_delivery(row.id, destination.name, at))
+            session.execute(update(StudyRow).where(StudyRow.uid == job.study_uid, ~StudyRow.kept).values(kept=True))
             job.findings = findings_json(result.findings)
+            job.answer = answer_of(result.findings, job.refusal)
+            if result.findings:
+                session.add(score_row(job, result.findings))
+                session.add_all(second_row(job.id, shadow, SHADOW, at) for shadow in result.shadows)
             job.seconds = dict(result.seconds)
             _move(session, job, JobState.COMPLETED, at, "")
         return True
@@ -131,22 +137,33 @@ class Jobs:
     def fail(self, lease: Lease, reason: str, detail: str, at: datetime) -> bool:
         """Commit FAILED with its reason; False where the lease is another's by now."""
         with writing(self._engine) as session:
-            job = _held(session, lease)
+            job = leased(session, lease)
             if job is None:
                 return False
             job.reason, job.detail = reason, detail
             _move(session, job, JobState.FAILED, at, detail)
+            if self._reports and not job.refusal and reason in REPORTED:
+                _report(session, _input(job), _bundle(job), Reason(reason), at)
         return True
 
     def release(self, lease: Lease, detail: str, at: datetime, not_before: datetime) -> bool:
         """Give a job back to be tried again; False where the lease is another's by now."""
         with writing(self._engine) as session:
-            job = _held(session, lease)
+            job = leased(session, lease)
             if job is None:
                 return False
             job.detail, job.not_before = detail, not_before
             _move(session, job, JobState.SCHEDULED, at, detail)
         return True
+
+    def bereaved(self, worker: str) -> list[tuple[Lease, int]]:
+        """Count the death of `worker` against each job in its hands; return their leases, and how many it has seen."""
+        held = select(JobRow).where(JobRow.worker == worker, JobRow.state == JobState.IN_PROGRESS)
+        with writing(self._engine) as session:
+            jobs = session.scalars(held.order_by(JobRow.id).with_for_update(key_share=True)).all()
+            for job in jobs:
+                job.deaths += 1
+            return [(_lease(job), job.deaths) for job in jobs]
 
     def retry(self, job_id: int, at: datetime) -> None:
         """Schedule a failed or cancelled job again.
@@ -156,14 +173,18 @@ class Jobs:
             NoResultFound: there is no such job.
         """
         with writing(self._engine) as session:
+            hold(session, job_id)
             job = session.get_one(JobRow, job_id)
             _check_newest(session, job)
-            job.attempts, job.not_before, job.reason, job.detail = 0, at, "", ""
+            if not job.refusal:
+                _withdraw(session, job, at)
+            job.attempts, job.deaths, job.not_before, job.reason, job.detail = 0, 0, at, "", ""
             _move(session, job, JobState.SCHEDULED, at, "asked by administrator")
 
     def cancel(self, job_id: int, at: datetime) -> None:
         """Cancel a scheduled job; raises as `retry`."""
         with writing(self._engine) as session:
+            hold(session, job_id)
             _move(session, session.get_one(JobRow, job_id), JobState.CANCELED, at, "asked by administrator")
 
 
@@ -171,10 +192,8 @@ def _study(session: Session, uid: str) -> StudyFacts:
     rows = session.scalars(
         select(InstanceRow).where(InstanceRow.study_uid == uid, ~InstanceRow.conflict).order_by(InstanceRow.id)
     ).all()
-    opened = select(func.count(func.distinct(AssociationRow.id))).join(
-        InstanceRow, InstanceRow.association == AssociationRow.id
-    )
-    still = session.scalar(opened.where(InstanceRow.study_uid == uid, AssociationRow.closed_at.is_(None)))
+    carried = select(AssociationRow).join(InstanceRow, InstanceRow.association == AssociationRow.id)
+    associations = session.scalars(carried.where(InstanceRow.study_uid == uid).distinct()).all()
     conflicts = session.scalar(
         select(func.count()).select_from(InstanceRow).where(InstanceRow.study_uid == uid, InstanceRow.conflict)
     )
@@ -182,7 +201,8 @@ def _study(session: Session, uid: str) -> StudyFacts:
     return StudyFacts(
         study_instance_uid=uid,
         instances=tuple(instance_of(row.facts) for row in rows),
-        open_associations=still or 0,
+        open_associations=sum(a.closed_at is None for a in associations),
+        callers=frozenset(a.calling_ae for a in associations),
         conflicts=conflicts or 0,
         oversize=session.get_one(StudyRow, uid).oversize,
         listings=listings,
@@ -195,14 +215,43 @@ def _schedule(session: Session, job_input: JobInput, bundle: BundleRef, at: date
     key = job_key(job_input, bundle.digest)
     if session.scalar(select(JobRow.id).where(JobRow.key == key)) is not None:
         return
-    before = session.scalar(
+    elder = session.scalar(
         select(JobRow)
-        .where(JobRow.study_uid == job_input.study_instance_uid, JobRow.bundle == bundle.name)
+        .where(JobRow.study_uid == job_input.study_instance_uid, JobRow.bundle == bundle.name, JobRow.refusal == "")
         .order_by(JobRow.id.desc())
         .limit(1)
     )
-    if before is not None and before.state == JobState.SCHEDULED:
-        _move(session, before, JobState.CANCELED, at, "superseded before it ran")
+    if elder is not None and elder.state == JobState.SCHEDULED:
+        _move(session, elder, JobState.CANCELED, at, "superseded before it ran")
+    job = _new(session, key, job_input, bundle, at)
+    job.supersedes = elder.id if elder else None
+    reason = job_input.handling.reason
+    note(session, "job", (job.id, "", JobState.SCHEDULED.value), at, f"study assembled{reason and '; '}{reason}")
+    _withdraw(session, job, at)
+
+
+def _report(session: Session, job_input: JobInput, bundle: BundleRef, reason: Reason, at: datetime) -> None:
+    """Schedule the report that a study was not processed, once for each study, bundle and reason.
+
+    A study that has an answer of the bundle, or awaits one, gets none; without a bundle, one of any bundle counts.
+    """
+    study = job_input.study_instance_uid
+    if _answering(session, study, bundle.name) is not None:
+        return
+    key = refusal_key(study, bundle.name, reason)
+    job = session.scalar(select(JobRow).where(JobRow.key == key))
+    if job is None:
+        job = _new(session, key, job_input, bundle, at)
+        job.refusal = reason.value
+        note(session, "job", (job.id, "", JobState.SCHEDULED.value), at, f"not processed: {reason.value}")
+    elif job.state == JobState.CANCELED:
+        _move(session, job, JobState.SCHEDULED, at, f"not processed: {reason.value}")
+    if job.state == JobState.SCHEDULED:
+        job.series, job.digests = dict(job_input.series), list(job_input.instance_digests)
+        _withdraw(session, job, at)
+
+
+def _new(session: Session, key: str, job_input: JobInput, bundle: BundleRef, at: datetime) -> JobRow:
     job = JobRow(
         key=key,
         study_uid=job_input.study_instance_uid,
@@ -211,14 +260,31 @@ def _schedule(session: Session, job_input: JobInput, bundle: BundleRef, at: date
         bundle_digest=bundle.digest,
         series=dict(job_input.series),
         digests=list(job_input.instance_digests),
+        unread=list(job_input.unread),
+        priority=int(job_input.handling.priority),
+        resource=job_input.handling.resource.value,
         state=JobState.SCHEDULED.value,
         created_at=at,
         not_before=at,
-        supersedes=before.id if before else None,
     )
     session.add(job)
     session.flush()
-    note(session, "job", (job.id, "", JobState.SCHEDULED.value), at, "study assembled")
+    return job
+
+
+def _withdraw(session: Session, job: JobRow, at: datetime) -> None:
+    """Cancel the reports of refusals that `job` makes needless and nobody works on."""
+    waiting = select(JobRow).where(refused(JobRow, job), JobRow.state == JobState.SCHEDULED)
+    for needless in session.scalars(waiting).all():
+        _move(session, needless, JobState.CANCELED, at, f"superseded by job {job.id} before it was done")
+
+
+def _answering(session: Session, study: str, bundle: str) -> int | None:
+    """Return the newest job that reads the study with `bundle`, or any where that is empty, and has not failed."""
+    ended = (JobState.FAILED.value, JobState.CANCELED.value)
+    reads = (JobRow.study_uid == study, JobRow.refusal == "", JobRow.state.not_in(ended))
+    query = select(func.max(JobRow.id)).where(*reads)
+    return session.scalar(query.where(JobRow.bundle == bundle) if bundle else query)
 
 
 def _move(session: Session, job: JobRow, new: JobState, at: datetime, detail: str) -> None:
@@ -227,58 +293,42 @@ def _move(session: Session, job: JobRow, new: JobState, at: datetime, detail: st
         raise IllegalTransitionError(f"job {job.id} is {old.value} and cannot become {new.value}")
     job.state = new.value
     job.finished_at = at if new in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELED) else None
+    job.told_at = None
     note(session, "job", (job.id, old.value, new.value), at, detail)
 
 
-def _held(session: Session, lease: Lease) -> JobRow | None:
-    return session.scalar(
-        select(JobRow)
-        .where(JobRow.id == lease.job_id, JobRow.fence == lease.fence, JobRow.state == JobState.IN_PROGRESS)
-        .with_for_update()
-    )
-
-
-def _akin(other: type[JobRow]) -> Select[int]:
-    """Return the query for jobs `other` on the study of JobRow with its bundle, of whatever version."""
-    return select(other.id).where(other.study_uid == JobRow.study_uid, other.bundle == JobRow.bundle)
-
-
-def _before(job: JobRow, state: JobState) -> Select[JobRow]:
-    """Return the query for jobs in `state` that `job` supersedes, the oldest first."""
-    older = select(JobRow).where(JobRow.study_uid == job.study_uid, JobRow.bundle == job.bundle, JobRow.id < job.id)
-    return older.where(JobRow.state == state).order_by(JobRow.id)
-
-
 def _check_newest(session: Session, job: JobRow) -> None:
-    ended = (JobState.FAILED.value, JobState.CANCELED.value)
-    newer = session.scalar(
-        select(func.max(JobRow.id)).where(
-            JobRow.study_uid == job.study_uid,
-            JobRow.bundle == job.bundle,
-            JobRow.id > job.id,
-            JobRow.state.not_in(ended),
-        )
-    )
-    if newer is not None:
+    newer = _answering(session, job.study_uid, job.bundle)
+    if newer is not None and (newer > job.id or job.refusal):
         raise IllegalTransitionError(
             f"job {job.id} was superseded by job {newer}, which reads what came since; see `overread jobs show {newer}`"
         )
 
 
-def _claimed(session: Session, job: JobRow) -> Claimed:
-    answered = session.scalars(_before(job, JobState.COMPLETED)).all()
-    newest = answered[-1].id if answered else None
-    wanted = select(OutputRow).where(OutputRow.job_id == newest, OutputRow.kind == OutputKind.REPORT.value)
+def _answers(session: Session, job: JobRow) -> Sequence[int]:
+    """Return the jobs whose answers `job` follows, in the order in which they were given; a clock may jump."""
+    given = (TransitionRow.subject == "job") & (TransitionRow.new == JobState.COMPLETED.value)
+    query = select(JobRow.id).join(TransitionRow, given & (TransitionRow.subject_id == JobRow.id))
+    mine = or_(refused(JobRow, job), akin(JobRow, job)) & (JobRow.id != job.id)
+    return session.scalars(query.where(mine).order_by(TransitionRow.id)).all()
+
+
+def _lease(job: JobRow) -> Lease:
     until = job.lease_until
     if until is None:
         raise IllegalTransitionError(f"job {job.id} was claimed without a lease")
+    return Lease(job_id=job.id, fence=job.fence, worker=job.worker, expires_at=until)
+
+
+def _claimed(session: Session, job: JobRow) -> Claimed:
+    answered = _answers(session, job)
+    newest = answered[-1] if answered else None
+    wanted = select(OutputRow).where(OutputRow.job_id == newest, OutputRow.kind == OutputKind.REPORT.value)
     return Claimed(
-        lease=Lease(job_id=job.id, fence=job.fence, worker=job.worker, expires_at=until),
+        lease=_lease(job),
         key=job.key,
-        input=JobInput(
-            study_instance_uid=job.study_uid, series=job.series, instance_digests=tuple(str(d) for d in job.digests)
-        ),
-        bundle=BundleRef(name=job.bundle, version=job.bundle_version, digest=job.bundle_digest),
+        input=_input(job),
+        bundle=_bundle(job),
         created_at=job.created_at,
         attempts=job.attempts,
         predecessors=tuple(
@@ -291,4 +341,24 @@ def _claimed(session: Session, job: JobRow) -> Claimed:
             for row in session.scalars(wanted)
         ),
         revision=len(answered) + 1,
+        refusal=Reason(job.refusal) if job.refusal else None,
     )
+
+
+def _input(job: JobRow) -> JobInput:
+    return JobInput(
+        study_instance_uid=job.study_uid,
+        series=job.series,
+        instance_digests=tuple(map(str, job.digests)),
+        unread=tuple(map(str, job.unread)),
+        handling=Handling(priority=Priority(job.priority)),
+    )
+
+
+def _bundle(job: JobRow) -> BundleRef:
+    return BundleRef(name=job.bundle, version=job.bundle_version, digest=job.bundle_digest)
+
+
+def _whole(study: StudyFacts) -> JobInput:
+    digests = tuple(sorted(instance.digest for instance in study.instances))
+    return JobInput(study_instance_uid=study.study_instance_uid, series={}, instance_digests=digests)

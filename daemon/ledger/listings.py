@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from daemon.domain.assembly import StudyFacts
 from daemon.domain.evidence import Inquiry, Notice, SeriesListing, SeriesNotice, Source
-from daemon.ledger.engine import writing
+from daemon.ledger.engine import alone, writing
 from daemon.ledger.tables import InquiryRow, InstanceRow, ListingRow, StudyRow
 
 # What is listed is needed until the study is judged, or never comes; then it is forgotten.
@@ -27,6 +27,7 @@ class Listings:
         A study that is here and lacks some of it is looked at again.
         """
         with writing(self._engine) as session:
+            alone(session, notice.study_instance_uid)
             _forget(session, at)
             changed = [_notice(session, notice.study_instance_uid, series, at) for series in notice.series]
             if any(changed) and _lacks(session, notice):
@@ -37,7 +38,8 @@ class Listings:
     def begin(self, study: StudyFacts, at: datetime, until: datetime) -> bool:
         """Take up an inquiry until then; False where another process has."""
         with writing(self._engine) as session:
-            row = session.get(InquiryRow, study.study_instance_uid, with_for_update=True)
+            alone(session, study.study_instance_uid)
+            row = session.get(InquiryRow, study.study_instance_uid)
             if row is None:
                 row = InquiryRow(study_uid=study.study_instance_uid, instances=0, rounds=0, detail="")
                 session.add(row)
@@ -51,6 +53,7 @@ class Listings:
     def answered(self, study_uid: str, listings: Sequence[SeriesListing], at: datetime) -> None:
         """Take the archive's answer in place of the one before."""
         with writing(self._engine) as session:
+            alone(session, study_uid)
             old = (ListingRow.study_uid == study_uid) & (ListingRow.source == Source.ARCHIVE.value)
             session.execute(delete(ListingRow).where(old))
             _forget(session, at)

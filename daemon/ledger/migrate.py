@@ -1,15 +1,20 @@
-"""Migrations, run by Alembic from the checkout or from where the wheel put them."""
+"""Migrations, run by Alembic from the checkout or from where the wheel put them; a copy of the ledger comes first."""
 
+import os
 import sys
+from datetime import datetime
 from pathlib import Path
 
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.script.revision import RevisionError
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from alembic import command
 from daemon.errors import FatalError
+from daemon.ledger.engine import alone
 
 
 def scripts() -> Path:
@@ -26,18 +31,81 @@ def scripts() -> Path:
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the ledger to the newest revision."""
-    with engine.begin() as connection:
+    """Bring the ledger to the newest revision; of several machines that begin at once, one does it."""
+    with engine.begin() as connection, Session(connection) as session:
+        alone(session, "migration")
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
 
+def downgrade(engine: Engine, to: str) -> None:
+    """Bring the ledger back to a revision that `older` names; what only newer ones know is dropped."""
+    with engine.begin() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, to)
+
+
+def older(found: str | None) -> list[str]:
+    """Return the revisions before `found`, newest first.
+
+    Raises:
+        FatalError: it is not a revision of this release, but of a newer one.
+    """
+    try:
+        walk = ScriptDirectory.from_config(_config()).iterate_revisions(found, "base") if found else ()
+        return [script.revision for script in walk][1:]
+    except RevisionError as error:
+        raise FatalError(
+            f"the ledger is at revision {found}, which this release does not know: install the release that made it, "
+            "or `overread ledger downgrade` with that one first"
+        ) from error
+
+
+def revision(engine: Engine) -> str | None:
+    """Return the ledger's revision; None where it has no table yet."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def newest() -> str | None:
+    """Return the revision that this release needs."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
 def behind(engine: Engine) -> bool:
     """Return whether the ledger lacks a migration."""
-    with engine.connect() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-    return current != ScriptDirectory.from_config(_config()).get_current_head()
+    return revision(engine) != newest()
+
+
+def copy(engine: Engine, folder: Path, at: datetime) -> Path:
+    """Return a synced copy of an SQLite ledger, named by its revision and the time, readable by its owner alone.
+
+    Raises:
+        FatalError: the ledger is on a server, whose own means copy it.
+    """
+    if engine.dialect.name != "sqlite":
+        raise FatalError(
+            f"a ledger on {engine.dialect.name} is copied by the server's own means, such as pg_dump; do that, then "
+            "say so with --copied"
+        )
+    path = folder / f"ledger-{revision(engine)}-{at:%Y%m%dT%H%M%SZ}.db"
+    # VACUUM INTO would give it the rights of the umask; it takes an empty file that is there.
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    connection = engine.raw_connection()
+    try:
+        connection.cursor().execute("VACUUM INTO ?", (str(path),))
+    except BaseException:
+        path.unlink()
+        raise
+    finally:
+        connection.close()
+    for place in (path, folder):
+        handle = os.open(place, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+    return path
 
 
 def _config() -> Config:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine, exists, func, select
+from sqlalchemy.orm import Session, aliased
 
 from daemon.ledger.engine import reading
 from daemon.ledger.tables import DeliveryRow, InstanceRow, JobRow, OutputRow, StudyRow, TransitionRow
@@ -33,6 +33,8 @@ class JobView:
     study_instance_uid: str
     bundle: str
     version: str
+    bundle_digest: str
+    series: dict[str, str]
     state: str
     reason: str
     detail: str
@@ -40,6 +42,7 @@ class JobView:
     created_at: datetime
     finished_at: datetime | None
     supersedes: int | None
+    refusal: str
     findings: dict[str, Any]
     seconds: dict[str, Any]
 
@@ -64,6 +67,8 @@ class DeliveryView:
     id: int
     output_id: int
     kind: str
+    sop_class_uid: str
+    sop_instance_uid: str
     destination: str
     state: str
     attempts: int
@@ -101,8 +106,9 @@ class Queries:
 
     def studies(self, limit: int = 100) -> list[StudyView]:
         """Return the newest studies first."""
+        newest = select(StudyRow).order_by(StudyRow.first_at.desc(), StudyRow.uid.desc()).limit(limit)
         with reading(self._engine) as session:
-            rows = session.scalars(select(StudyRow).order_by(StudyRow.last_at.desc()).limit(limit)).all()
+            rows = session.scalars(newest).all()
             return [_study(session, row) for row in rows]
 
     def study(self, uid: str) -> StudyView | None:
@@ -132,6 +138,12 @@ class Queries:
         with reading(self._engine) as session:
             return [_output(session, row) for row in session.scalars(query).all()]
 
+    def output(self, output_id: int) -> OutputView | None:
+        """Return one output."""
+        with reading(self._engine) as session:
+            row = session.get(OutputRow, output_id)
+            return None if row is None else _output(session, row)
+
     def deliveries(
         self, *, state: str | None = None, destination: str | None = None, limit: int = 100
     ) -> list[DeliveryView]:
@@ -140,7 +152,14 @@ class Queries:
         query = query.where(DeliveryRow.state == state) if state else query
         query = query.where(DeliveryRow.destination == destination) if destination else query
         with reading(self._engine) as session:
-            return [_delivery(row, kind) for row, kind in session.execute(query).all()]
+            return [_delivery(*found) for found in session.execute(query).all()]
+
+    def undelivered(self) -> int:
+        """Return how many outputs are of jobs none of which goes anywhere: no destination was configured then."""
+        sent = aliased(OutputRow)
+        there = exists().where(sent.job_id == OutputRow.job_id, DeliveryRow.output_id == sent.id)
+        with reading(self._engine) as session:
+            return session.scalar(select(func.count()).select_from(OutputRow).where(~OutputRow.freed, ~there)) or 0
 
     def delivery(self, delivery_id: int) -> DeliveryView | None:
         """Return one delivery."""
@@ -152,21 +171,24 @@ class Queries:
         """Return the transitions of a job, or of a delivery, in order."""
         query = select(TransitionRow).where(TransitionRow.subject == subject, TransitionRow.subject_id == subject_id)
         with reading(self._engine) as session:
-            rows = session.scalars(query.order_by(TransitionRow.id)).all()
-            return [
-                Event(at=r.at, subject=r.subject, subject_id=r.subject_id, old=r.old, new=r.new, detail=r.detail)
-                for r in rows
-            ]
+            return [event(row) for row in session.scalars(query.order_by(TransitionRow.id)).all()]
 
 
-_DELIVERIES = select(DeliveryRow, OutputRow.kind).join(OutputRow, OutputRow.id == DeliveryRow.output_id)
+def event(row: TransitionRow) -> Event:
+    """Return a row of the audit table as people see it."""
+    return Event(at=row.at, subject=row.subject, subject_id=row.subject_id, old=row.old, new=row.new, detail=row.detail)
 
 
-def _delivery(row: DeliveryRow, kind: str) -> DeliveryView:
+_DELIVERIES = select(DeliveryRow, OutputRow).join(OutputRow, OutputRow.id == DeliveryRow.output_id)
+
+
+def _delivery(row: DeliveryRow, output: OutputRow) -> DeliveryView:
     return DeliveryView(
         id=row.id,
         output_id=row.output_id,
-        kind=kind,
+        kind=output.kind,
+        sop_class_uid=output.sop_class_uid,
+        sop_instance_uid=output.sop_instance_uid,
         destination=row.destination,
         state=row.state,
         attempts=row.attempts,
@@ -191,7 +213,7 @@ def _study(session: Session, row: StudyRow) -> StudyView:
         verdict=row.verdict,
         evidence=row.evidence,
         refusal=row.refusal,
-        jobs=tuple(f"{job.id} {job.bundle} {job.state}" for job in jobs),
+        jobs=tuple(f"{job.id} {job.bundle or job.refusal} {job.state}" for job in jobs),
     )
 
 
@@ -201,6 +223,8 @@ def _job(row: JobRow) -> JobView:
         study_instance_uid=row.study_uid,
         bundle=row.bundle,
         version=row.bundle_version,
+        bundle_digest=row.bundle_digest,
+        series=row.series,
         state=row.state,
         reason=row.reason,
         detail=row.detail,
@@ -208,6 +232,7 @@ def _job(row: JobRow) -> JobView:
         created_at=row.created_at,
         finished_at=row.finished_at,
         supersedes=row.supersedes,
+        refusal=row.refusal,
         findings=row.findings,
         seconds=row.seconds,
     )

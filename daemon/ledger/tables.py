@@ -1,66 +1,66 @@
 """The ledger's tables; invariants are constraints."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
-    DateTime,
+    Double,
     Engine,
     ForeignKey,
     Index,
     String,
-    TypeDecorator,
     UniqueConstraint,
     false,
+    text,
+    true,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-
-class Moment(TypeDecorator[datetime]):
-    """An aware UTC time; SQLite stores it without zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: object) -> datetime | None:
-        """Return the time in UTC."""
-        del dialect
-        return None if value is None else value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: object) -> datetime | None:
-        """Return the time as aware."""
-        del dialect
-        return None if value is None else value.replace(tzinfo=value.tzinfo or UTC)
+from daemon.ledger.types import Moment, Number, Uid, Words
 
 
 class Base(DeclarativeBase):
     """All tables."""
 
-    type_annotation_map = {datetime: Moment(), dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012 - SQLAlchemy's API
+    type_annotation_map = {datetime: Moment(), str: Words(), dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012 - SQLAlchemy's API
 
 
 class AssociationRow(Base):
-    """One association of one listener process; open while `closed_at` is empty."""
+    """One association of one listener; open while `closed_at` is empty, which the listener says again now and then."""
 
     __tablename__ = "associations"
     id: Mapped[str] = mapped_column(String(80), primary_key=True)
     calling_ae: Mapped[str] = mapped_column(String(16))
     opened_at: Mapped[datetime]
     closed_at: Mapped[datetime | None] = mapped_column(index=True)
+    listener: Mapped[str] = mapped_column(String(128), default="", server_default="")
+    seen_at: Mapped[datetime | None]
 
 
 class InstanceRow(Base):
     """One stored instance; the same SOP Instance UID with other bytes stands beside it, flagged."""
 
     __tablename__ = "instances"
-    __table_args__ = (UniqueConstraint("sop_instance_uid", "digest"),)
-    id: Mapped[int] = mapped_column(primary_key=True)
-    sop_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
-    digest: Mapped[str] = mapped_column(String(64))
-    study_uid: Mapped[str] = mapped_column(String(64), index=True)
-    series_uid: Mapped[str] = mapped_column(String(64))
+    __table_args__ = (
+        UniqueConstraint("sop_instance_uid", "digest"),
+        Index(
+            "uq_instances_first",
+            "sop_instance_uid",
+            unique=True,
+            sqlite_where=text("NOT conflict"),
+            postgresql_where=text("NOT conflict"),
+        ),
+        Index(
+            "ix_instances_arriving", "association", sqlite_where=text("NOT freed"), postgresql_where=text("NOT freed")
+        ),
+    )
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
+    sop_instance_uid: Mapped[str] = mapped_column(Uid)
+    digest: Mapped[str] = mapped_column(Uid, index=True)
+    study_uid: Mapped[str] = mapped_column(Uid, index=True)
+    series_uid: Mapped[str] = mapped_column(Uid)
     size: Mapped[int] = mapped_column(BigInteger)
     conflict: Mapped[bool]
     freed: Mapped[bool] = mapped_column(default=False)
@@ -70,10 +70,21 @@ class InstanceRow(Base):
 
 
 class StudyRow(Base):
-    """One study; `dirty` while there is news that no decision has seen, `oversize` once an instance was too many."""
+    """One study; `dirty` while there is news that no decision has seen, `oversize` once an instance was too many.
+
+    `size` is that of all its instances in bytes, conflicts too; `refused_size` what one that was refused would have
+    made it, 0 where none was. `kept` as long as a file of it may be there that retention has not freed.
+    """
 
     __tablename__ = "studies"
-    uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    __table_args__ = (
+        Index("ix_studies_newest", "first_at", "uid"),
+        Index("ix_studies_kept", "first_at", sqlite_where=text("kept"), postgresql_where=text("kept")),
+        Index(
+            "ix_studies_refused", "refusal", sqlite_where=text("refusal <> ''"), postgresql_where=text("refusal <> ''")
+        ),
+    )
+    uid: Mapped[str] = mapped_column(Uid, primary_key=True)
     first_at: Mapped[datetime]
     last_at: Mapped[datetime]
     instances: Mapped[int]
@@ -82,6 +93,9 @@ class StudyRow(Base):
     evidence: Mapped[str] = mapped_column(default="")
     refusal: Mapped[str] = mapped_column(String(40), default="")
     oversize: Mapped[bool] = mapped_column(default=False, server_default=false())
+    size: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    refused_size: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    kept: Mapped[bool] = mapped_column(default=True, server_default=true())
 
 
 class ListingRow(Base):
@@ -89,9 +103,9 @@ class ListingRow(Base):
 
     __tablename__ = "listings"
     __table_args__ = (UniqueConstraint("study_uid", "series_uid", "source"),)
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study_uid: Mapped[str] = mapped_column(String(64))
-    series_uid: Mapped[str] = mapped_column(String(64))
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
+    study_uid: Mapped[str] = mapped_column(Uid)
+    series_uid: Mapped[str] = mapped_column(Uid)
     source: Mapped[str] = mapped_column(String(12))
     modality: Mapped[str] = mapped_column(String(16))
     retrieve_ae: Mapped[str] = mapped_column(String(16))
@@ -104,7 +118,7 @@ class InquiryRow(Base):
     """What came of asking the archive about one study; see `daemon.domain.evidence.Inquiry`."""
 
     __tablename__ = "inquiries"
-    study_uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    study_uid: Mapped[str] = mapped_column(Uid, primary_key=True)
     instances: Mapped[int]
     rounds: Mapped[int]
     until: Mapped[datetime]
@@ -113,44 +127,106 @@ class InquiryRow(Base):
 
 
 class JobRow(Base):
-    """One run of one bundle on one set of instances."""
+    """One run of one bundle on one set of instances; with a `refusal`, the report of why there is no answer.
+
+    `deaths` are those of workers that had it in hand; `told_at` is when a message said that it is due, empty where none
+    did since it last became so.
+    """
 
     __tablename__ = "jobs"
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
     key: Mapped[str] = mapped_column(String(64), unique=True)
-    study_uid: Mapped[str] = mapped_column(ForeignKey("studies.uid"), index=True)
+    study_uid: Mapped[str] = mapped_column(Uid, ForeignKey("studies.uid"), index=True)
     bundle: Mapped[str] = mapped_column(String(64))
     bundle_version: Mapped[str] = mapped_column(String(32))
-    bundle_digest: Mapped[str] = mapped_column(String(64))
+    bundle_digest: Mapped[str] = mapped_column(Uid)
     series: Mapped[dict[str, Any]]
     digests: Mapped[list[Any]]
+    unread: Mapped[list[Any]] = mapped_column(default=list, server_default="[]")
     state: Mapped[str] = mapped_column(String(12))
     reason: Mapped[str] = mapped_column(String(40), default="")
     detail: Mapped[str] = mapped_column(default="")
     attempts: Mapped[int] = mapped_column(default=0)
+    deaths: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime]
     not_before: Mapped[datetime]
     finished_at: Mapped[datetime | None]
-    supersedes: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
+    supersedes: Mapped[int | None] = mapped_column(Number, ForeignKey("jobs.id"))
     worker: Mapped[str] = mapped_column(String(80), default="")
     fence: Mapped[int] = mapped_column(default=0)
     lease_until: Mapped[datetime | None]
     findings: Mapped[dict[str, Any]] = mapped_column(default=dict)
     seconds: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    __table_args__ = (Index("ix_jobs_claim", "state", "not_before"),)
+    refusal: Mapped[str] = mapped_column(String(40), default="", server_default="")
+    answer: Mapped[str] = mapped_column(String(20), default="", server_default="")
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")
+    resource: Mapped[str] = mapped_column(String(12), default="cpu", server_default="cpu")
+    told_at: Mapped[datetime | None]
+    __table_args__ = (
+        Index("ix_jobs_oldest", "state", "priority", "created_at", "id"),
+        Index("ix_jobs_newest", "state", "id"),
+        Index("ix_jobs_counts", "state", "bundle", "bundle_version", "answer", "reason"),
+    )
+
+
+class ScoreRow(Base):
+    """An answer's numbers (see `daemon.domain.drift`), in the order in which answers were given."""
+
+    __tablename__ = "scores"
+    __table_args__ = (Index("ix_scores_of_bundle", "bundle_digest", "id"),)
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
+    job_id: Mapped[int] = mapped_column(Number, ForeignKey("jobs.id"), unique=True)
+    bundle_digest: Mapped[str] = mapped_column(Uid)
+    probability: Mapped[float] = mapped_column(Double)
+    risk: Mapped[float] = mapped_column(Double)
+    volume_ml: Mapped[float] = mapped_column(Double)
+    entropy: Mapped[float] = mapped_column(Double)
+    novelty: Mapped[float | None] = mapped_column(Double)
+
+
+class SecondRow(Base):
+    """What another bundle says of a job that was answered; once for each job and bundle (see `daemon.domain.second`).
+
+    `due_at` is when it is taken up, or again where that was cut off; `asked` where somebody did, not the settings.
+    """
+
+    __tablename__ = "second_reads"
+    __table_args__ = (
+        UniqueConstraint("job_id", "bundle_digest"),
+        Index("ix_second_reads_due", "state", "due_at"),
+        Index("ix_second_reads_of_bundle", "bundle_digest", "state", "id"),
+    )
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
+    job_id: Mapped[int] = mapped_column(Number, ForeignKey("jobs.id"))
+    bundle: Mapped[str] = mapped_column(String(64))
+    bundle_version: Mapped[str] = mapped_column(String(32))
+    bundle_digest: Mapped[str] = mapped_column(Uid)
+    by: Mapped[str] = mapped_column(String(80))
+    asked: Mapped[bool]
+    state: Mapped[str] = mapped_column(String(12))
+    detail: Mapped[str] = mapped_column(default="")
+    attempts: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime]
+    due_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    findings: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    seconds: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    answer: Mapped[str] = mapped_column(String(20), default="")
+    probability: Mapped[float | None] = mapped_column(Double)
+    dice: Mapped[float | None] = mapped_column(Double)
 
 
 class OutputRow(Base):
     """One result object of a completed job."""
 
     __tablename__ = "outputs"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
-    kind: Mapped[str] = mapped_column(String(8))
-    sop_class_uid: Mapped[str] = mapped_column(String(64))
-    sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
-    series_uid: Mapped[str] = mapped_column(String(64))
-    digest: Mapped[str] = mapped_column(String(64))
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
+    job_id: Mapped[int] = mapped_column(Number, ForeignKey("jobs.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    sop_class_uid: Mapped[str] = mapped_column(Uid)
+    sop_instance_uid: Mapped[str] = mapped_column(Uid, unique=True)
+    series_uid: Mapped[str] = mapped_column(Uid)
+    digest: Mapped[str] = mapped_column(Uid, index=True)
     size: Mapped[int] = mapped_column(BigInteger)
     freed: Mapped[bool] = mapped_column(default=False)
 
@@ -162,17 +238,19 @@ class DeliveryRow(Base):
     __table_args__ = (
         UniqueConstraint("output_id", "destination"),
         Index("ix_deliveries_due", "state", "due_at"),
+        Index("ix_deliveries_counts", "state", "destination"),
     )
-    id: Mapped[int] = mapped_column(primary_key=True)
-    output_id: Mapped[int] = mapped_column(ForeignKey("outputs.id"))
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
+    output_id: Mapped[int] = mapped_column(Number, ForeignKey("outputs.id"))
     destination: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(12))
     attempts: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     due_at: Mapped[datetime]
-    sent_at: Mapped[datetime | None]
+    sent_at: Mapped[datetime | None] = mapped_column(index=True)
     confirmed_at: Mapped[datetime | None]
-    transaction_uid: Mapped[str] = mapped_column(String(64), default="", index=True)
+    transaction_uid: Mapped[str] = mapped_column(Uid, default="", index=True)
+    warning: Mapped[int] = mapped_column(default=0, server_default="0")
     detail: Mapped[str] = mapped_column(default="")
 
 
@@ -190,6 +268,8 @@ class DestinationRow(Base):
     password_file: Mapped[str] = mapped_column(server_default="")
     ca_file: Mapped[str] = mapped_column(server_default="")
     tls: Mapped[bool] = mapped_column(server_default=false())
+    outputs: Mapped[str] = mapped_column(server_default="SEG,SR")
+    fallback: Mapped[str] = mapped_column(server_default="")
 
 
 class CircuitRow(Base):
@@ -212,14 +292,66 @@ class PauseRow(Base):
     by: Mapped[str]
 
 
+class SessionRow(Base):
+    """Somebody logged in at the console; of the cookie and of the user's entry only SHA-256 digests are kept."""
+
+    __tablename__ = "sessions"
+    digest: Mapped[str] = mapped_column(Uid, primary_key=True)
+    user: Mapped[str] = mapped_column(String(64))
+    entry: Mapped[str] = mapped_column(String(64))
+    began_at: Mapped[datetime]
+    used_at: Mapped[datetime]
+
+
+class FeedbackRow(Base):
+    """A corrected SEG that came back, or somebody's word on a result, without `sop_instance_uid` and file.
+
+    `due_at` is when it is looked at, or again where that was cut off; `job_id` is empty where it is of no result.
+    """
+
+    __tablename__ = "feedback"
+    __table_args__ = (
+        UniqueConstraint("sop_instance_uid", "digest"),
+        Index("ix_feedback_due", "state", "due_at"),
+    )
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(12))
+    state: Mapped[str] = mapped_column(String(12))
+    at: Mapped[datetime]
+    by: Mapped[str] = mapped_column(String(80))
+    study_uid: Mapped[str] = mapped_column(Uid, index=True)
+    job_id: Mapped[int | None] = mapped_column(Number, ForeignKey("jobs.id"), index=True)
+    evidence: Mapped[str] = mapped_column(String(24), default="")
+    detail: Mapped[str] = mapped_column(default="")
+    dice: Mapped[float | None] = mapped_column(Double)
+    ml: Mapped[float | None] = mapped_column(Double)
+    sop_instance_uid: Mapped[str | None] = mapped_column(Uid)
+    digest: Mapped[str | None] = mapped_column(Uid)
+    size: Mapped[int] = mapped_column(BigInteger, default=0)
+    freed: Mapped[bool] = mapped_column(default=False)
+    association: Mapped[str] = mapped_column(String(80), default="", index=True)
+    patient_key: Mapped[str] = mapped_column(String(64), default="")
+    attempts: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime]
+    exported_at: Mapped[datetime | None]
+
+
+class TallyRow(Base):
+    """How often something happened that no other row tells of."""
+
+    __tablename__ = "tallies"
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger)
+
+
 class TransitionRow(Base):
     """What changed state, when and why; rows are only ever added."""
 
     __tablename__ = "transitions"
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
     at: Mapped[datetime]
     subject: Mapped[str] = mapped_column(String(12))
-    subject_id: Mapped[int] = mapped_column(index=True)
+    subject_id: Mapped[int] = mapped_column(Number, index=True)
     old: Mapped[str] = mapped_column(String(12))
     new: Mapped[str] = mapped_column(String(12))
     detail: Mapped[str]
@@ -232,12 +364,18 @@ __all__ = [
     "DeliveryRow",
     "DestinationRow",
     "Engine",
+    "FeedbackRow",
     "InquiryRow",
     "InstanceRow",
     "JobRow",
     "ListingRow",
+    "Moment",
     "OutputRow",
     "PauseRow",
+    "ScoreRow",
+    "SecondRow",
+    "SessionRow",
     "StudyRow",
+    "TallyRow",
     "TransitionRow",
 ]

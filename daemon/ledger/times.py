@@ -3,10 +3,18 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import CursorResult, Engine, update
+from sqlalchemy import CursorResult, Engine, func, select, update
 
-from daemon.ledger.engine import writing
-from daemon.ledger.tables import CircuitRow, DeliveryRow, JobRow
+from daemon.domain.delivery import DeliveryState
+from daemon.domain.job import JobState
+from daemon.ledger.engine import reading, writing
+from daemon.ledger.tables import CircuitRow, DeliveryRow, JobRow, StudyRow, TransitionRow
+
+# When something happened; what is still to happen lies ahead by right.
+_HAPPENED = (StudyRow.last_at, JobRow.created_at, DeliveryRow.sent_at, DeliveryRow.confirmed_at, TransitionRow.at)
+
+# Of these something is due; what has ended keeps its date.
+_AWAITED = (DeliveryState.PENDING.value, DeliveryState.SENT.value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +40,23 @@ class Times:
         """
         reach = self._reach
         changes = (
-            update(JobRow).where(JobRow.lease_until > now + 2 * reach.lease).values(lease_until=now + reach.lease),
-            update(JobRow).where(JobRow.not_before > now + 2 * reach.job).values(not_before=now),
-            update(DeliveryRow).where(DeliveryRow.due_at > now + 2 * reach.delivery).values(due_at=now),
+            update(JobRow)
+            .where(JobRow.state == JobState.IN_PROGRESS, JobRow.lease_until > now + 2 * reach.lease)
+            .values(lease_until=now + reach.lease),
+            update(JobRow)
+            .where(JobRow.state == JobState.SCHEDULED, JobRow.not_before > now + 2 * reach.job)
+            .values(not_before=now),
+            update(DeliveryRow)
+            .where(DeliveryRow.state.in_(_AWAITED), DeliveryRow.due_at > now + 2 * reach.delivery)
+            .values(due_at=now),
             update(CircuitRow).where(CircuitRow.next_at > now + 2 * reach.delivery).values(next_at=now),
         )
         with writing(self._engine) as session:
             results = [session.execute(change) for change in changes]
         return sum(result.rowcount for result in results if isinstance(result, CursorResult))
+
+    def newest(self) -> datetime | None:
+        """Return the newest time at which anything happened; None where nothing has."""
+        with reading(self._engine) as session:
+            found = [session.scalar(select(func.max(column))) for column in _HAPPENED]
+        return max((time for time in found if time), default=None)

@@ -1,35 +1,26 @@
-"""One `overread.toml`, read once into a frozen tree; `OVERREAD_SECTION__KEY` in the environment overrides.
+"""The tables of `overread.toml`; the descriptions are the comments that `overread init` writes."""
 
-The descriptions below are the comments that `overread init` writes (`daemon.cli.template`).
-"""
-
-import os
-import sys
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from daemon.domain.admission import AllowedCaller, UserList, checked_ae_title
-from daemon.domain.assembly import Asking, Patience
+from daemon.domain.assembly import Asking, Patience, Retrieval
 from daemon.domain.delivery import Destination
 from daemon.domain.identity import User
+from daemon.domain.output import ALWAYS, OutputKind, Replacement, check_replacements
 from daemon.domain.repository import Repository
 from daemon.domain.trust import ClientTls, Credentials, Proof, ServerTls
-from daemon.errors import FatalError
 
-CONFIG_NAME = "overread.toml"
-CONFIG_VARIABLE = "OVERREAD_CONFIG"
 # No credentials in the address: they belong in a file.
 _URL = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 AETitle = Annotated[str, AfterValidator(checked_ae_title)]
 
 
-def _read_by(read: Callable[[str], object]) -> AfterValidator:
+def read_by(read: Callable[[str], object]) -> AfterValidator:
     """Return what refuses a text that `read` does, and else leaves it as it is."""
 
     def checked(text: str) -> str:
@@ -43,9 +34,15 @@ def _checked_repository(text: str) -> str:
     return str(Repository.parse(text)) if text else text
 
 
-CallerEntry = Annotated[str, _read_by(AllowedCaller.parse)]
-UserEntry = Annotated[str, _read_by(User.parse)]
-ProofEntry = Annotated[str, _read_by(lambda text: checked_ae_title(Proof.parse(text).ae_title))]
+def _retrieval(given: object) -> object:
+    """Return what `true` and `false` stood for before there was a choice."""
+    return {"true": Retrieval.MOVE, "false": Retrieval.OFF}.get(str(given).lower(), given)
+
+
+CallerEntry = Annotated[str, read_by(AllowedCaller.parse)]
+UserEntry = Annotated[str, read_by(User.parse)]
+ProofEntry = Annotated[str, read_by(lambda text: checked_ae_title(Proof.parse(text).ae_title))]
+ReplacementEntry = Annotated[str, read_by(Replacement.parse)]
 
 
 class Section(BaseModel):
@@ -78,6 +75,17 @@ class ListenerSection(Section):
     max_study_instances: int = Field(
         20000, ge=1, description="Refuse further instances (0xA700) of a study of so many; what came of it is not read."
     )
+    max_study_mb: int = Field(16384, ge=1, description="The same of a study that would be larger.")
+
+    @model_validator(mode="after")
+    def _holds_one(self) -> Self:
+        # A first instance that is refused leaves no study behind that could be marked.
+        if self.max_study_mb < self.max_instance_mb:
+            raise ValueError(
+                f"max_study_mb = {self.max_study_mb} is less than max_instance_mb = {self.max_instance_mb}, and a "
+                "study has one instance at least; raise the one or lower the other"
+            )
+        return self
 
     @property
     def callers(self) -> tuple[AllowedCaller, ...]:
@@ -99,7 +107,10 @@ class DataSection(Section):
     """Where received studies, results and the ledger are kept."""
 
     folder: Path = Field(Path("data"), description="Data folder, relative to this file.")
-    ledger_url: str = Field("", description="Database URL; empty is SQLite in the data folder.")
+    spool: Path | None = Field(
+        None, description="Folder of received studies and results; left out, in the data folder. Machines may share it."
+    )
+    ledger_url: str = Field("", description="postgresql://USER@HOST/DATABASE; empty is SQLite in the data folder.")
     headroom_mb: int = Field(2048, ge=0, description="Refuse objects (0xA700) when less is free on the disk.")
     keep_days: float = Field(7, ge=0, description="Free confirmed studies after this many days.")
 
@@ -110,14 +121,16 @@ class AssemblySection(Section):
     quiet_seconds: float = Field(30, gt=0, description="Quiet time after the last instance, unless all are counted.")
     archive: str = Field("", description="Destination that is asked (C-FIND) what a study holds; empty: nobody is.")
     archive_seconds: float = Field(60, gt=0, description="Longest wait for its answer, beyond the quiet time.")
-    retrieve: bool = Field(
-        default=False, description="Fetch from it (C-MOVE) what is missing; it must know our AE title and address."
+    retrieve: Annotated[Retrieval, BeforeValidator(_retrieval)] = Field(
+        Retrieval.OFF,
+        description="Fetch from it what is missing: off; move (C-MOVE: it must know our AE title and address); "
+        "or get (C-GET: it must offer that).",
     )
 
     @model_validator(mode="after")
     def _from_whom(self) -> Self:
-        if self.retrieve and not self.archive:
-            raise ValueError("retrieve = true needs archive, the name of the destination to fetch from")
+        if self.retrieve is not Retrieval.OFF and not self.archive:
+            raise ValueError(f"retrieve = {self.retrieve} needs archive, the name of the destination to fetch from")
         return self
 
     @property
@@ -131,6 +144,7 @@ class InferenceSection(Section):
     """How studies are read."""
 
     models: Path | None = Field(None, description="Folder of model bundles; left out, the ones that came along.")
+    shadow: Path | None = Field(None, description="Folder of bundles that read after the answer, only to be compared.")
     trusted_keys: tuple[Path, ...] = Field(
         (), description="Ed25519 public keys, PEM files; once there is one, a bundle must be signed by one of them."
     )
@@ -141,12 +155,16 @@ class InferenceSection(Section):
     job_minutes: float = Field(30, gt=0, description="A job that takes longer has failed.")
     stop_seconds: float = Field(60, gt=0, description="When stopped, a job under way is given back after this long.")
     memory_mb: int = Field(0, ge=0, description="Memory of each worker; a job that needs more has failed. 0: no limit.")
+    worker_deaths: int = Field(5, ge=1, description="A job at which so many workers died has failed.")
 
 
 class ResultsSection(Section):
     """What results say of themselves."""
 
     research_use: bool = Field(default=True, description="Mark every object as research use, preliminary.")
+    not_processed: bool = Field(
+        default=False, description="Send a report that says why, too, for an MR or PET study that is not read."
+    )
 
 
 class DeliverySection(Section):
@@ -172,6 +190,44 @@ class AuditSection(Section):
     def place(self) -> Repository | None:
         """Return `repository`, read."""
         return Repository.parse(self.repository) if self.repository else None
+
+
+class NotifySection(Section):
+    """Who is told, without asking, when something is wrong and when all is well again; nothing of a patient."""
+
+    webhook: str = Field("", pattern=rf"^$|{_URL}", description="Address that messages are posted to, as JSON.")
+    webhook_token_file: Path | None = Field(None, description="File with the bearer token that it wants.")
+    mail_server: str = Field("", pattern=r"^$|^[^\s:]+:[0-9]{1,5}$", description="HOST:PORT of the mail server.")
+    mail_from: str = Field("", description="Who messages are from, such as overread@hospital.example.")
+    mail_to: tuple[str, ...] = Field((), description="Who they go to.")
+    mail_tls: bool = Field(default=True, description="Speak to it by STARTTLS.")
+    mail_password_file: Path | None = Field(None, description="File with one line user:password that it wants.")
+    ca_file: Path | None = Field(None, description="File with the certificates to trust; left out, the public ones.")
+    down_minutes: float = Field(15, gt=0, description="A destination that is not reached for so long is told of.")
+    disk_free_mb: int = Field(10240, ge=0, description="So is a disk on which less is free.")
+    quiet_minutes: float = Field(15, ge=0, description="No two messages are closer; what changes meanwhile waits.")
+
+    @model_validator(mode="after")
+    def _whole_mail(self) -> Self:
+        mail = (bool(self.mail_server), bool(self.mail_from), bool(self.mail_to))
+        if any(mail) and not all(mail):
+            raise ValueError("mail_server, mail_from and mail_to go together; give all or none")
+        if self.mail_password_file and not self.mail_tls:
+            raise ValueError("the password would cross the network in plain text; set mail_tls = true")
+        if self.webhook_token_file and not self.webhook.startswith("https://"):
+            raise ValueError("webhook_token_file needs a webhook with https")
+        return self
+
+    @property
+    def server(self) -> tuple[str, int] | None:
+        """Return `mail_server`, read."""
+        host, _, port = self.mail_server.rpartition(":")
+        return (host, int(port)) if host else None
+
+    @property
+    def quiet(self) -> timedelta:
+        """Return `quiet_minutes`."""
+        return timedelta(minutes=self.quiet_minutes)
 
 
 class TlsSection(Section):
@@ -236,6 +292,12 @@ class DestinationSection(Section):
     token_file: Path | None = Field(None, description="File with the bearer token that the service wants.")
     password_file: Path | None = Field(None, description="File with one line user:password that the service wants.")
     ca_file: Path | None = Field(None, description="File with the certificates to trust; left out, the public ones.")
+    outputs: tuple[OutputKind, ...] = Field(
+        ALWAYS, min_length=1, description="What goes there, of SEG, SR, key-images, pdf, uncertainty, gsps and kos."
+    )
+    fallback: tuple[ReplacementEntry, ...] = Field(
+        (), description="What goes there instead of what it refuses, such as SEG=key-images."
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -251,149 +313,19 @@ class DestinationSection(Section):
             raise ValueError("give token_file or password_file, not both")
         return self
 
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        check_replacements(self.replacements)
+        return self
+
+    @property
+    def replacements(self) -> tuple[Replacement, ...]:
+        """Return `fallback`, read."""
+        return tuple(map(Replacement.parse, self.fallback))
+
     @property
     def destination(self) -> Destination:
         """Return the destination, without what TLS needs of a node."""
-        given = self.model_dump(exclude_none=True, exclude={"tls"})
+        given = self.model_dump(exclude_none=True, exclude={"tls"}) | {"fallback": self.replacements}
         files = {name: str(value) for name, value in given.items() if isinstance(value, Path)}
         return Destination(**{**given, **files, "commitment": self.commitment and self.url is None})
-
-
-class Settings(BaseSettings):
-    """The whole configuration."""
-
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="OVERREAD_", env_nested_delimiter="__", env_ignore_empty=True
-    )
-    path: ClassVar[Path | None] = None
-
-    listener: ListenerSection = ListenerSection()
-    tls: TlsSection = TlsSection()
-    data: DataSection = DataSection()
-    assembly: AssemblySection = AssemblySection()
-    inference: InferenceSection = InferenceSection()
-    results: ResultsSection = ResultsSection()
-    delivery: DeliverySection = DeliverySection()
-    audit: AuditSection = AuditSection()
-    destination: tuple[DestinationSection, ...] = ()
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the environment first, then the file."""
-        del init_settings, dotenv_settings, file_secret_settings
-        return env_settings, TomlConfigSettingsSource(settings_cls, cls.path)
-
-    @field_validator("destination")
-    @classmethod
-    def _unique(cls, value: tuple[DestinationSection, ...]) -> tuple[DestinationSection, ...]:
-        names = [d.name for d in value]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)} stands twice; give every destination a name of its own")
-        return value
-
-    @model_validator(mode="after")
-    def _archive(self) -> Self:
-        if any(d.url for d in self.destination if d.name == self.assembly.archive):
-            raise ValueError("assembly.archive names a DICOMweb service; name a DICOM node, which answers C-FIND")
-        return self
-
-    @model_validator(mode="after")
-    def _authorities(self) -> Self:
-        if self.tls.authorities is None and any(d.tls for d in self.destination):
-            raise ValueError(
-                "a destination with tls = true needs tls.authorities, the file that its certificate's is in"
-            )
-        if self.tls.authorities is None and self.audit.place and self.audit.place.secure:
-            raise ValueError("audit.repository by tls needs tls.authorities, the file that its certificate's is in")
-        return self
-
-    def destinations(self) -> list[Destination]:
-        """Return the destinations."""
-        return [
-            replace(d.destination, tls=self.tls.client(d.ae_title or d.name) if d.tls else None)
-            for d in self.destination
-        ]
-
-    def database_url(self) -> str:
-        """Return the ledger's URL."""
-        return self.data.ledger_url or f"sqlite:///{self.data.folder / 'ledger.db'}"
-
-    def by_name(self) -> dict[str, object]:
-        """Return every setting by its dotted name, as JSON; the destinations as one."""
-        found: dict[str, object] = {}
-        for name, value in self.model_dump(mode="json").items():
-            found |= {f"{name}.{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
-        return found
-
-    def models(self) -> Path:
-        """Return the folder of model bundles."""
-        if self.inference.models:
-            return self.inference.models
-        return bundled_models()
-
-
-def bundled_models() -> Path:
-    """Return the bundles that came with the checkout, or with the installation."""
-    checkout = Path(__file__).parents[1] / "models"
-    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "overread" / "models"
-
-
-def locate(given: Path | None) -> Path:
-    """Return the configuration file: given, else $OVERREAD_CONFIG, else ./overread.toml.
-
-    Raises:
-        FatalError: it does not exist.
-    """
-    path = given or Path(os.environ.get(CONFIG_VARIABLE, CONFIG_NAME))
-    if path.is_dir():
-        path /= CONFIG_NAME
-    if not path.is_file():
-        raise FatalError(f"no configuration at {path}; run `overread init DIR`, then pass --config DIR/{CONFIG_NAME}")
-    return path.resolve()
-
-
-def load(given: Path | None = None) -> Settings:
-    """Return the settings; relative paths in the file are relative to it.
-
-    Raises:
-        FatalError: the file is missing or a key is wrong; the message names key, cause and mend.
-    """
-    path = locate(given)
-    try:
-        settings = type("Settings", (Settings,), {"path": path, "__annotations__": {"path": ClassVar[Path]}})()
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'altogether'}: {e['msg']}" for e in error.errors())
-        raise FatalError(f"{path}: {faults}; correct it or run `overread doctor`") from error
-    except ValueError as error:
-        raise FatalError(f"{path} is no valid TOML: {error}") from error
-    return _absolute(settings, path.parent)
-
-
-def _absolute(settings: Settings, base: Path) -> Settings:
-    data = settings.data.model_copy(update={"folder": (base / settings.data.folder).resolve()})
-    models = settings.inference.models
-    keys = tuple((base / key).resolve() for key in settings.inference.trusted_keys)
-    folders = {"models": models and (base / models).resolve(), "trusted_keys": keys}
-    inference = settings.inference.model_copy(update=folders)
-    files = {key: getattr(settings.tls, key) for key in ("certificate", "key", "authorities")}
-    changes = {
-        "data": data,
-        "inference": inference,
-        "tls": settings.tls.model_copy(update={key: path and (base / path).resolve() for key, path in files.items()}),
-        "destination": tuple(resolved(section, base) for section in settings.destination),
-    }
-    return settings.model_copy(update=changes)
-
-
-def resolved(section: DestinationSection, base: Path) -> DestinationSection:
-    """Return a destination whose files are absolute; relative ones lie in `base`."""
-    files = {name: value for name, value in section.model_dump().items() if isinstance(value, Path)}
-    return section.model_copy(update={name: (base / value).resolve() for name, value in files.items()})
