@@ -39,17 +39,23 @@ def judge_answer(code: int, content: Dataset, uid: str) -> Judgement:
     What the answer does not name follows the HTTP status: 200 stored, 202 and 409 try again, other 4xx refused.
     """
     for item in content.get(_FAILED_SOP_SEQUENCE) or ():
-        if item.get("ReferencedSOPInstanceUID") == uid and item.get("FailureReason") is not None:
-            return judge(int(item.FailureReason))
+        reason = _code(item.get("FailureReason"))
+        if item.get("ReferencedSOPInstanceUID") == uid and reason is not None:
+            return judge(reason)
     for item in content.get(_REFERENCED_SOP_SEQUENCE) or ():
         if item.get("ReferencedSOPInstanceUID") == uid:
-            return judge(int(item.get("WarningReason") or 0))
+            return judge(_code(item.get("WarningReason")) or 0)
     if code == _STORED:
         return Judgement(outcome=SendOutcome.STORED, detail="stored")
     if code in {_SOME, _NONE}:
         detail = f"the destination does not say what became of it: HTTP {code}"
         return Judgement(outcome=SendOutcome.RETRY, detail=detail)
     return Judgement(outcome=SendOutcome.REFUSED, detail=f"the destination refuses the request: HTTP {code}")
+
+
+def _code(value: object) -> int | None:
+    """Return a reason as a status; None where it is none."""
+    return value if isinstance(value, int) and 0 <= value <= 0xFFFF else None  # noqa: PLR2004 - US has 16 bits
 
 
 def _content(response: requests.Response) -> Dataset:

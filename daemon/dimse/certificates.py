@@ -12,6 +12,8 @@ from daemon.dimse.tls import load_files
 from daemon.domain.trust import Credentials
 
 SOON = timedelta(days=30)
+# What our own certificate is called beside those of authorities.
+OURS = "ours"
 
 
 def ailments(files: Credentials, now: datetime) -> list[str]:
@@ -20,22 +22,43 @@ def ailments(files: Credentials, now: datetime) -> list[str]:
     Raises:
         FatalError: a file is missing, unreadable, or the key is another certificate's.
     """
-    context = load_files(ssl.PROTOCOL_TLS_CLIENT, files)
     found: list[str] = []
-    if files.certificate is not None:
-        # the standard library has no public way to read a certificate that nobody has verified
-        ours = _ssl._test_decode_cert(str(files.certificate))  # type: ignore[attr-defined]  # noqa: SLF001
-        found += _dates(f"tls.certificate {files.certificate}", ours, now)
-    for authority in context.get_ca_certs():
-        found += _dates(f"tls.authorities {files.authorities}, {_common_name(authority)},", authority, now)
+    for name, certificate in _certificates(files):
+        file = files.certificate if name == OURS else f"{files.authorities}, {name},"
+        found += _dates(f"tls.{'certificate' if name == OURS else 'authorities'} {file}", certificate, now)
     if files.key is not None:
         found += _rights(files.key)
     return found
 
 
+def expiries(files: Credentials) -> dict[str, datetime]:
+    """Return when each certificate ends: OURS, and those of authorities by common name; of one name the first to end.
+
+    Raises:
+        FatalError: as `ailments`.
+    """
+    found: dict[str, datetime] = {}
+    for name, certificate in _certificates(files):
+        end = _moment(certificate, "notAfter")
+        found[name] = min(end, found.get(name, end))
+    return found
+
+
+def _certificates(files: Credentials) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    context = load_files(ssl.PROTOCOL_TLS_CLIENT, files)
+    if files.certificate is not None:
+        # the standard library has no public way to read a certificate that nobody has verified
+        yield OURS, _ssl._test_decode_cert(str(files.certificate))  # type: ignore[attr-defined]  # noqa: SLF001
+    for authority in context.get_ca_certs():
+        yield _common_name(authority), authority
+
+
+def _moment(certificate: Mapping[str, Any], key: str) -> datetime:
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate[key]), tz=UTC)
+
+
 def _dates(name: str, certificate: Mapping[str, Any], now: datetime) -> Iterator[str]:
-    begin, end = (datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate[key]), tz=UTC)
-                  for key in ("notBefore", "notAfter"))  # fmt: skip
+    begin, end = _moment(certificate, "notBefore"), _moment(certificate, "notAfter")
     mend = "renew it and replace the file; no restart is needed"
     if now < begin:
         yield f"{name} is valid from {begin:%Y-%m-%d %H:%M} UTC only; set this machine's clock, or wait"

@@ -23,6 +23,7 @@ from daemon.dimse.requestor import DEFAULT_LIMITS, Limits, NotOfferedError, asso
 from daemon.dimse.statuses import PROCESSING_FAILURE, SUCCESS
 from daemon.domain.delivery import Destination
 from daemon.domain.references import Reference
+from daemon.domain.statuses import in_words
 from daemon.errors import RefusedError, RetryableError
 
 LOGGER = logging.getLogger(__name__)
@@ -142,6 +143,6 @@ def _ask(established: Association, wanted: CommitmentRequest) -> CommitmentAnswe
         raise RetryableError("the association broke off, or no answer came in time")
     if code == SUCCESS:
         return CommitmentAnswer(outcome=CommitmentOutcome.ASKED, status=code, detail="asked for commitment")
-    detail = f"N-ACTION answered with status 0x{code:04X} ({status.get('ErrorComment', 'no comment')})"
+    detail = f"N-ACTION answered with {in_words(code)}"
     outcome = CommitmentOutcome.NOT_OFFERED if code in _NOT_SERVED else CommitmentOutcome.RETRY
     return CommitmentAnswer(outcome=outcome, status=code, detail=detail)

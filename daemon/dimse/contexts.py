@@ -21,6 +21,7 @@ STORAGE_COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
 INSTANCE_AVAILABILITY = "1.2.840.10008.5.1.4.33"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 MOST_CONTEXTS = 128
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 COMPREHENSIVE_3D_SR_STORAGE = "1.2.840.10008.5.1.4.1.1.88.34"
@@ -36,6 +37,8 @@ RECEIVED: dict[str, str] = {
     "1.2.840.10008.5.1.4.1.1.130": "Enhanced PET Image Storage",
     "1.2.840.10008.5.1.4.1.1.128.1": "Legacy Converted Enhanced PET Image Storage",
 }
+# Not input: outlines that people corrected and send back.
+RETURNED: dict[str, str] = {SEGMENTATION_STORAGE: "Segmentation Storage"}
 
 UNCOMPRESSED: tuple[UID, ...] = (
     ExplicitVRLittleEndian,
@@ -54,7 +57,7 @@ def transfer_syntaxes() -> tuple[UID, ...]:
 
 
 def supported_contexts() -> list[PresentationContext]:
-    """Return what the listener accepts: Verification, images, availability notices, Storage Commitment reports.
+    """Return what the listener accepts: Verification, images, corrected SEGs, availability notices, commitment reports.
 
     A PACS that reports a commitment proposes itself as SCP of Storage Commitment (PS3.4 J.3.3), so for that
     class both roles are accepted.
@@ -67,28 +70,29 @@ def supported_contexts() -> list[PresentationContext]:
         build_context(VERIFICATION, list(UNCOMPRESSED[:2])),
         commitment,
         build_context(INSTANCE_AVAILABILITY, list(UNCOMPRESSED[:2])),
-        *(build_context(uid, list(images)) for uid in RECEIVED),
+        *(build_context(uid, list(images)) for uid in (*RECEIVED, *RETURNED)),
     ]
 
 
-def requested_contexts(wanted: Iterable[tuple[str, str]]) -> list[PresentationContext]:
+def requested_contexts(
+    wanted: Iterable[tuple[str, str]], spare: Iterable[tuple[str, str]] = ()
+) -> list[PresentationContext]:
     """Return what to propose to send objects of `wanted` (SOP class UID, transfer syntax UID) pairs.
 
-    One context for each pair as the file has it; where that is uncompressed a second one offers Explicit and
-    Implicit VR Little Endian, so that the peer's choice of one never costs us the other.
+    One context for each pair as the file has it; where that is uncompressed others offer Explicit and Implicit VR
+    Little Endian, so that the peer's choice of one never costs us the other. Then those of `spare`, as far as they fit.
 
     Raises:
         RefusedError: more than fit one association (PS3.8 9.3.2.2 numbers them with the odd bytes).
     """
-    contexts: list[PresentationContext] = []
+    pairs: dict[tuple[str, str], None] = {}
     for sop_class, syntax in sorted(set(wanted)):
-        contexts.append(build_context(sop_class, [syntax]))
-        others = [uid for uid in UNCOMPRESSED[:2] if uid != syntax]
-        if syntax in UNCOMPRESSED:
-            contexts.extend(build_context(sop_class, [uid]) for uid in others)
-    if len(contexts) > MOST_CONTEXTS:
-        raise RefusedError(f"{len(contexts)} presentation contexts needed; send fewer kinds of objects at a time")
-    return contexts
+        others = UNCOMPRESSED[:2] if syntax in UNCOMPRESSED else ()
+        pairs |= dict.fromkeys((sop_class, str(uid)) for uid in (syntax, *others))
+    if len(pairs) > MOST_CONTEXTS:
+        raise RefusedError(f"{len(pairs)} presentation contexts needed; send fewer kinds of objects at a time")
+    pairs |= dict.fromkeys(sorted(set(spare)))
+    return [build_context(sop_class, [syntax]) for sop_class, syntax in list(pairs)[:MOST_CONTEXTS]]
 
 
 def _decodable(uid: UID) -> bool:

@@ -4,30 +4,25 @@ import logging
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from daemon.dimse.command import Command, CommandField, respond
 from daemon.dimse.contexts import INSTANCE_AVAILABILITY, STORAGE_COMMITMENT
 from daemon.dimse.notices import MissingAttributeError, decode_notice
-from daemon.dimse.part10 import head
-from daemon.dimse.ports import CommitmentHandler, Incoming, NoticeHandler, Reception
+from daemon.dimse.ports import CommitmentHandler, NoticeHandler, Reception
 from daemon.dimse.reports import MOST_BYTES, decode_report
 from daemon.dimse.statuses import (
     CANNOT_UNDERSTAND,
     INVALID_ATTRIBUTE_VALUE,
-    INVALID_OBJECT_INSTANCE,
     MISSING_ATTRIBUTE,
-    OUT_OF_RESOURCES,
     PROCESSING_FAILURE,
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
     UNRECOGNISED_OPERATION,
     Status,
-    answer,
 )
+from daemon.dimse.storing import Refuse, Sink, store
 from daemon.domain.reception import Announced
-from daemon.errors import OverreadError, RefusedError
-from daemon.uids import is_uid
+from daemon.errors import RefusedError
 
 LOGGER = logging.getLogger(__name__)
 
@@ -54,58 +49,6 @@ class Parties:
     called_ae: str
 
 
-class _Sink(Protocol):
-    def write(self, data: memoryview) -> None: ...
-    def finish(self) -> Status: ...
-    def abort(self) -> None: ...
-
-
-class _Refuse:
-    """Lets a data set run out and answers with a status that was clear before it came."""
-
-    def __init__(self, status: Status) -> None:
-        self._status = status
-
-    def write(self, data: memoryview) -> None:
-        """Drop it."""
-
-    def finish(self) -> Status:
-        return self._status
-
-    def abort(self) -> None:
-        """Nothing was kept."""
-
-
-class _Store:
-    """Streams an object to its Incoming. After a fault the rest of the data set is let run out."""
-
-    def __init__(self, incoming: Incoming, uid: str) -> None:
-        self._incoming = incoming
-        self._uid = uid
-        self._fault: Status | None = None
-
-    def write(self, data: bytes | memoryview) -> None:
-        if self._fault is not None:
-            return
-        try:
-            self._incoming.write(data)
-        except Exception as error:  # noqa: BLE001 - edge of the loop: one object's fault ends only that object
-            self._fault = _fault(error, self._uid)
-            self._incoming.abort()
-
-    def finish(self) -> Status:
-        if self._fault is not None:
-            return self._fault
-        try:
-            return answer(self._incoming.finish())
-        except Exception as error:  # noqa: BLE001 - never success for what is not durable
-            return _fault(error, self._uid)
-
-    def abort(self) -> None:
-        if self._fault is None:
-            self._incoming.abort()
-
-
 class _Collect:
     """Collects a data set that is no object, such as a Storage Commitment report, and hands it on."""
 
@@ -115,7 +58,7 @@ class _Collect:
         self._refusal = refusal
         self._encoded = bytearray()
 
-    def write(self, data: memoryview) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         if len(self._encoded) + len(data) > MOST_BYTES:
             raise RefusedError(f"{self._what}: longer than {MOST_BYTES} bytes")
         self._encoded += data
@@ -158,7 +101,7 @@ class Conversation:
         self._ears = ears
         self._encoded = bytearray()
         self._command: Command | None = None
-        self._sink: _Sink | None = None
+        self._sink: Sink | None = None
         self._context_id = 0
 
     @property
@@ -203,7 +146,7 @@ class Conversation:
         self._command, self._sink, self._context_id = command, sink, context_id
         return None
 
-    def _finish(self, command: Command, sink: _Sink) -> bytes:
+    def _finish(self, command: Command, sink: Sink) -> bytes:
         self._sink = None
         status = sink.finish()
         self._reset()
@@ -220,18 +163,26 @@ class Conversation:
         self._command = None
         self._sink = None
 
-    def _sink_for(self, command: Command, context: Accepted) -> _Sink:
+    def _sink_for(self, command: Command, context: Accepted) -> Sink:
         if command.sop_class_uid != context.sop_class_uid:
-            return _Refuse(Status(code=SOP_CLASS_NOT_SUPPORTED, comment="Not the negotiated SOP class"))
+            return Refuse(Status(code=SOP_CLASS_NOT_SUPPORTED, comment="Not the negotiated SOP class"))
         if command.field == CommandField.C_ECHO:
-            return _Refuse(Status(code=SUCCESS))
+            return Refuse(Status(code=SUCCESS))
         if command.field == CommandField.C_STORE and command.has_data_set:
-            return self._store(command, context)
+            announced = Announced(
+                sop_class_uid=command.sop_class_uid,
+                sop_instance_uid=command.sop_instance_uid,
+                transfer_syntax_uid=context.transfer_syntax_uid,
+                calling_ae=self._parties.calling_ae,
+                called_ae=self._parties.called_ae,
+                association=self._parties.association,
+            )
+            return store(self._reception, announced)
         if command.has_data_set and (hearing := self._hearing(command, context)):
             return hearing
-        return _Refuse(Status(code=UNRECOGNISED_OPERATION, comment="Not served here"))
+        return Refuse(Status(code=UNRECOGNISED_OPERATION, comment="Not served here"))
 
-    def _hearing(self, command: Command, context: Accepted) -> _Sink | None:
+    def _hearing(self, command: Command, context: Accepted) -> Sink | None:
         asked, syntax = (command.field, context.sop_class_uid), context.transfer_syntax_uid
         commitments, notices = self._ears.commitments, self._ears.notices
         if commitments is not None and asked == _REPORT:
@@ -245,38 +196,7 @@ class Conversation:
             return _Collect("notification", lambda encoded: notices.on_notice(decode_notice(encoded, syntax)), _unfit)
         return None
 
-    def _store(self, command: Command, context: Accepted) -> _Sink:
-        uid = command.sop_instance_uid
-        if not is_uid(uid):
-            return _Refuse(Status(code=INVALID_OBJECT_INSTANCE, comment="Not a valid SOP Instance UID"))
-        announced = Announced(
-            sop_class_uid=command.sop_class_uid,
-            sop_instance_uid=uid,
-            transfer_syntax_uid=context.transfer_syntax_uid,
-            calling_ae=self._parties.calling_ae,
-            called_ae=self._parties.called_ae,
-            association=self._parties.association,
-        )
-        try:
-            store = _Store(self._reception.open(announced), uid)
-        except Exception as error:  # noqa: BLE001 - edge of the loop: the sender gets an answer, whatever it is
-            return _Refuse(_fault(error, uid))
-        store.write(head(command.sop_class_uid, uid, context.transfer_syntax_uid))
-        return store
-
 
 def _unfit(error: RefusedError) -> int:
     """Return the status for a notification that cannot be taken (PS3.7 10.1.5.1.6)."""
     return MISSING_ATTRIBUTE if isinstance(error, MissingAttributeError) else INVALID_ATTRIBUTE_VALUE
-
-
-def _fault(error: Exception, uid: str) -> Status:
-    """Return the status for an object that could not be taken, and log it by its UID."""
-    if isinstance(error, RefusedError):
-        LOGGER.warning("refused %s: %s", uid or "a report", error)
-        return Status(code=CANNOT_UNDERSTAND, comment=str(error))
-    if isinstance(error, OverreadError | OSError):
-        LOGGER.warning("cannot keep %s now: %s", uid, error)
-        return Status(code=OUT_OF_RESOURCES, comment="Cannot be kept now; send it again later")
-    LOGGER.error("unexpected fault while receiving %s", uid, exc_info=error)
-    return Status(code=PROCESSING_FAILURE, comment="Unexpected fault; see the log of the receiver")

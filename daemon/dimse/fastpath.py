@@ -15,7 +15,6 @@ import logging
 import queue
 import socket
 import struct
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -27,10 +26,9 @@ from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu_primitives import A_ASSOCIATE, UserIdentityNegotiation
 from pynetdicom.transport import AddressInformation
 
-from daemon.dimse.sockets import MendedSocket
+from daemon.dimse.sockets import CLOSED, FastSocket
 from daemon.domain.admission import Caller
 from daemon.domain.identity import Identity
-from daemon.domain.trust import Certificate
 from daemon.errors import OverreadError, RefusedError
 
 LOGGER = logging.getLogger(__name__)
@@ -40,7 +38,7 @@ _PDV_HEADER = struct.Struct(">LBB")
 _P_DATA_TF = 0x04
 _LARGEST_PDU = 1 << 20
 _ESTABLISHED, _AWAITING_CLOSE = "Sta6", "Sta13"
-_CLOSED, _INVALID_PDU = "Evt17", "Evt19"
+_INVALID_PDU = "Evt19"
 _INVALID_PARAMETER = 0x06
 _LINGER_SECONDS = 5.0
 
@@ -82,80 +80,6 @@ class Handler(Protocol):
     def closed(self) -> None:
         """Hear that the association is over, however it ended; called once, always."""
         ...
-
-
-class FastSocket(MendedSocket):
-    """A blocking socket that fills whole buffers and raises TimeoutError when nothing comes."""
-
-    def __init__(self, association: Association, connection: socket.socket) -> None:
-        super().__init__(association, client_socket=connection)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(None)
-        self._timeout: float | None = None
-
-    @property
-    def certificate(self) -> Certificate | None:
-        """The certificate that the peer proved itself by; none without TLS."""
-        return None
-
-    def secure(self, seconds: float) -> bool:
-        """Make the connection safe within `seconds`, where that is to be; return False when the peer is gone.
-
-        Raises:
-            OverreadError: it cannot be made safe, and nothing may be said on it.
-        """
-        del seconds
-        return True
-
-    def finish(self) -> None:
-        """Say that nothing more will be sent."""
-        self.socket.shutdown(socket.SHUT_WR)
-
-    def set_timeout(self, seconds: float) -> None:
-        """Bound each following wait for data or buffer space to `seconds`.
-
-        The kernel's own timeout is used: Python's makes the socket non-blocking and costs a poll per read.
-        """
-        if self.socket is None or seconds == self._timeout:
-            return
-        self._timeout = seconds
-        interval = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
-
-    def fill(self, view: memoryview) -> bool:
-        """Fill `view` from the peer; return False when the connection ended first.
-
-        Raises:
-            TimeoutError: nothing came within the time set.
-        """
-        filled = 0
-        while filled < len(view):
-            if self.socket is None:
-                return False
-            try:
-                count = self.socket.recv_into(view[filled:], 0, socket.MSG_WAITALL)
-            except BlockingIOError as error:
-                raise TimeoutError("the peer sent nothing in the time set") from error
-            except OSError:
-                return False
-            if count == 0:
-                return False
-            filled += count
-        return True
-
-    def send(self, bytestream: bytes) -> None:
-        """Send all of `bytestream`; a broken or stuck connection becomes the event that it closed."""
-        try:
-            if self.socket is not None:
-                self.socket.sendall(bytestream)
-        except OSError:
-            self.event_queue.put(_CLOSED)
-
-    def wake(self) -> None:
-        """End a wait for data from another thread, as if the peer had closed; sending still works."""
-        with contextlib.suppress(OSError, AttributeError):
-            self.socket.shutdown(socket.SHUT_RD)
 
 
 class FastDul(DULServiceProvider):
@@ -203,7 +127,7 @@ class FastDul(DULServiceProvider):
         """
         self.socket.set_timeout(seconds)
         if not self.socket.fill(self._header):
-            self.event_queue.put(_CLOSED)
+            self.event_queue.put(CLOSED)
         else:
             kind, length = _PDU_HEADER.unpack(self._header)
             self._receive(kind, length)
@@ -217,7 +141,7 @@ class FastDul(DULServiceProvider):
             self._body = memoryview(bytearray(length))
         body = self._body[:length]
         if not self.socket.fill(body):
-            self.event_queue.put(_CLOSED)
+            self.event_queue.put(CLOSED)
         elif kind == _P_DATA_TF and self.state_machine.current_state == _ESTABLISHED:
             self.assoc.take(body)
         else:
@@ -281,6 +205,7 @@ class FastAssociation(Association):
     def run_reactor(self) -> None:
         """Negotiate, serve and close one association."""
         try:
+            self.dul.socket.limit(self.acse_timeout)
             if self.dul.socket.secure(self.acse_timeout) and not self._stopping and self._negotiate():
                 self._serve()
         except OverreadError as error:
@@ -354,6 +279,7 @@ class FastAssociation(Association):
             self.acceptor.add_negotiation_item(answer)
 
     def _serve(self) -> None:
+        self.dul.socket.limit(None)
         try:
             while self.dul.open and not self._stopping:
                 self.dul.pump(self._idle_seconds if self._handler.idle else self.network_timeout)
@@ -378,9 +304,9 @@ class FastAssociation(Association):
         with contextlib.suppress(OSError, TimeoutError):
             link.set_timeout(_LINGER_SECONDS)
             link.finish()
+            link.limit(_LINGER_SECONDS)
             scrap = memoryview(bytearray(4096))
-            deadline = time.monotonic() + _LINGER_SECONDS
-            while not self._stopping and time.monotonic() < deadline and link.fill(scrap):
+            while not self._stopping and link.fill(scrap):
                 pass
         with contextlib.suppress(OSError):
             link.socket.close()

@@ -16,9 +16,10 @@ from pynetdicom.ae import ApplicationEntity
 
 from daemon.dimse.contexts import INSTANCE_AVAILABILITY, STORAGE_COMMITMENT, supported_contexts
 from daemon.dimse.conversation import Accepted, Conversation, Ears, Parties
-from daemon.dimse.fastpath import FastAssociation, FastSocket
+from daemon.dimse.fastpath import FastAssociation
 from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from daemon.dimse.ports import CommitmentHandler, NoticeHandler, Reception, Witness
+from daemon.dimse.sockets import FastSocket
 from daemon.dimse.tls import TlsSocket, server_context
 from daemon.domain.admission import AllowedCaller, AllowList, Caller, UserList, with_destinations
 from daemon.domain.trust import ServerTls
@@ -71,6 +72,7 @@ class ListenerSettings:
     network_seconds: float = 60.0
     idle_seconds: float = 600.0
     stop_seconds: float = 10.0
+    again_seconds: float = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +286,21 @@ class Listener:
         if parties is None:
             return
         LOGGER.info("association %s closed", parties.association)
-        self._reception.association_closed(parties.association)
+        self._close(parties.association)
+
+    def _close(self, association: str) -> None:
+        """Tell the reception that an association is over, until it has heard: its studies wait for that.
+
+        Where we stop first, the next start closes all that stand open.
+        """
+        while True:
+            try:
+                self._reception.association_closed(association)
+            except Exception:
+                LOGGER.exception("the end of association %s could not be noted; tried again", association)
+                if not self._stopping.wait(self._settings.again_seconds):
+                    continue
+            return
 
     def _application_entity(self) -> ApplicationEntity:
         settings = self._settings
@@ -311,7 +327,12 @@ class Listener:
                     return
                 LOGGER.warning("a connection could not be accepted: %s", error.strerror)
                 continue
-            self._serve(connection)
+            try:
+                self._serve(connection)
+            except Exception:
+                # The edge of the loop: no thread or memory left for this one, perhaps; the next may have some.
+                LOGGER.exception("a connection could not be served")
+                connection.close()
 
     def _serve(self, connection: socket.socket) -> None:
         running = self._running()

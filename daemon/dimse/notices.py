@@ -14,6 +14,7 @@ from daemon.uids import is_uid
 
 ONLINE = "ONLINE"
 _MODALITIES = {"MR": "MR", "CT": "CT", "PET": "PT", "Positron": "PT"}
+MODALITIES = frozenset(_MODALITIES.values())
 
 
 class MissingAttributeError(RefusedError):
@@ -36,13 +37,15 @@ def decode_notice(encoded: bytes, transfer_syntax_uid: str) -> Notice:
     implicit = transfer_syntax_uid == ImplicitVRLittleEndian
     try:
         dataset = read_dataset(BytesIO(encoded), implicit, is_little_endian=True)
-        study = str(dataset.get("StudyInstanceUID") or "")
-        if not study:
-            raise MissingAttributeError("notification: Study Instance UID (0020,000D) is absent")
-        _check(study)
-        return Notice(study_instance_uid=study, series=tuple(_series(dataset)))
-    except (AttributeError, EOFError, KeyError, NotImplementedError, TypeError, ValueError) as error:
+        study, series = str(dataset.get("StudyInstanceUID") or ""), tuple(_series(dataset))
+    except RefusedError:
+        raise
+    except Exception as error:
+        # pydicom raises what its parsers raise, OSError too; to be told again would help nobody.
         raise RefusedError("notification: the attribute list cannot be read") from error
+    if not study:
+        raise MissingAttributeError("notification: Study Instance UID (0020,000D) is absent")
+    return Notice(study_instance_uid=_check(study), series=series)
 
 
 def _series(dataset: Dataset) -> Iterator[SeriesNotice]:

@@ -60,8 +60,8 @@ class Witness(Protocol):
 class CommitmentHandler(Protocol):
     """Where Storage Commitment reports go, by whichever association they come."""
 
-    def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: Mapping[str, str]) -> None:
-        """Take the SOP Instance UIDs that a PACS vouches for, and those that it does not with its reasons.
+    def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: Mapping[str, int | None]) -> None:
+        """Take the SOP Instance UIDs that a PACS vouches for, and those that it does not, with Failure Reasons.
 
         A report may come twice, or for a transaction that is unknown: neither may raise.
         """

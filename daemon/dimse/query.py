@@ -11,6 +11,7 @@ from daemon.dimse.requestor import DEFAULT_LIMITS, Limits, association
 from daemon.dimse.statuses import PENDING, SUCCESS
 from daemon.domain.delivery import Destination
 from daemon.domain.references import Reference
+from daemon.domain.statuses import in_words
 from daemon.errors import RetryableError
 
 
@@ -49,7 +50,7 @@ def _is_match(status: Dataset, identifier: Dataset | None, reference: Reference)
     if code == SUCCESS:
         return False
     if code not in PENDING:
-        said = "no answer came" if code is None else f"status 0x{code:04X}"
+        said = "no answer came" if code is None else in_words(code)
         raise RetryableError(f"read-back of {reference.sop_instance_uid}: the query failed, {said}")
     return identifier is not None and identifier.get("SOPInstanceUID") == reference.sop_instance_uid
 

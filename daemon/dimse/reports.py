@@ -8,7 +8,6 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
-from daemon.dimse.statuses import commitment_failure
 from daemon.domain.references import Reference
 from daemon.errors import RefusedError
 
@@ -17,11 +16,14 @@ MOST_BYTES = 16 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a PACS says of one transaction: the SOP Instance UIDs it keeps, and those it does not, with the reason."""
+    """What a PACS says of one transaction: the SOP Instance UIDs that it keeps, and those it does not.
+
+    These with the Failure Reason, if any; see `daemon.domain.commitment`.
+    """
 
     transaction_uid: str
     committed: frozenset[str]
-    failed: Mapping[str, str]
+    failed: Mapping[str, int | None]
 
 
 def request_dataset(transaction_uid: str, references: Sequence[Reference]) -> Dataset:
@@ -41,7 +43,10 @@ def decode_report(encoded: bytes, transfer_syntax_uid: str) -> Report:
     implicit = transfer_syntax_uid == ImplicitVRLittleEndian
     try:
         return read_report(read_dataset(BytesIO(encoded), implicit, is_little_endian=True))
-    except (AttributeError, EOFError, KeyError, NotImplementedError, TypeError, ValueError) as error:
+    except RefusedError:
+        raise
+    except Exception as error:
+        # pydicom raises what its parsers raise, OSError too; to be told again would help nobody.
         raise RefusedError("storage commitment report: the event information cannot be read") from error
 
 
@@ -57,9 +62,7 @@ def read_report(dataset: Dataset) -> Report:
     return Report(
         transaction_uid=transaction,
         committed=frozenset(_uid(item) for item in dataset.get("ReferencedSOPSequence") or ()),
-        failed={
-            _uid(item): commitment_failure(item.get("FailureReason")) for item in dataset.get("FailedSOPSequence") or ()
-        },
+        failed={_uid(item): _reason(item) for item in dataset.get("FailedSOPSequence") or ()},
     )
 
 
@@ -68,6 +71,11 @@ def _item(reference: Reference) -> Dataset:
     item.ReferencedSOPClassUID = reference.sop_class_uid
     item.ReferencedSOPInstanceUID = reference.sop_instance_uid
     return item
+
+
+def _reason(item: Dataset) -> int | None:
+    value = item.get("FailureReason")
+    return value if isinstance(value, int) else None
 
 
 def _uid(item: Dataset) -> str:

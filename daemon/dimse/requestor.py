@@ -10,14 +10,17 @@ from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.pdu import A_ASSOCIATE_RJ
-from pynetdicom.presentation import PresentationContext
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.presentation import PresentationContext, build_role
 from pynetdicom.transport import AddressInformation
 
 from daemon.dimse.contexts import VERIFICATION, requested_contexts
 from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from daemon.dimse.sockets import MendedSocket
 from daemon.dimse.tls import Client
+from daemon.dimse.waking import WakingDul
 from daemon.domain.delivery import Destination, Echo
+from daemon.domain.statuses import in_words
 from daemon.errors import FatalError, RefusedError, RetryableError, UnreachableError
 
 LOGGER = logging.getLogger(__name__)
@@ -44,11 +47,12 @@ DEFAULT_LIMITS = Limits()
 
 
 class RequestingEntity(ApplicationEntity):
-    """An application entity whose associations use `MendedSocket`."""
+    """An application entity whose associations use `MendedSocket` and `WakingDul`."""
 
     def _create_socket(
         self, assoc: Association, address: AddressInformation, tls_args: tuple[Client, str] | None
     ) -> MendedSocket:
+        assoc.dul = WakingDul(assoc)
         created = MendedSocket(assoc, address=address)
         created.tls_args = tls_args
         return created
@@ -94,7 +98,7 @@ def echo(destination: Destination, calling_ae: str, limits: Limits = DEFAULT_LIM
             status = _status(established.send_c_echo())
     except (RetryableError, NotOfferedError) as error:
         return Echo(ok=False, detail=str(error), seconds=monotonic() - started)
-    detail = "no answer to C-ECHO" if status is None else f"C-ECHO answered with status 0x{status:04X}"
+    detail = "no answer to C-ECHO" if status is None else f"C-ECHO answered with {in_words(status)}"
     return Echo(ok=status == 0, detail=detail, seconds=monotonic() - started)
 
 
@@ -125,6 +129,7 @@ def _establish(
             contexts=list(contexts),
             ae_title=destination.ae_title,
             max_pdu=limits.max_pdu,
+            ext_neg=_roles(contexts),
             evt_handlers=[*handlers, (evt.EVT_PDU_RECV, remember)],
             tls_args=(tls, destination.host) if tls else None,
         )
@@ -140,6 +145,11 @@ def _establish(
     if tls is not None and tls.fault:
         raise UnreachableError(f"{_named(destination)}: no TLS with it: {tls.fault}; see docs/security.md")
     raise UnreachableError(f"{_named(destination)}: {_why(rejections, calling_ae, destination)}")
+
+
+def _roles(contexts: Sequence[PresentationContext]) -> list[SCP_SCU_RoleSelectionNegotiation]:
+    """Return what asks for the role of SCP, once for each SOP class of which a context wants it (PS3.7 D.3.3.4)."""
+    return [build_role(uid, scp_role=True) for uid in dict.fromkeys(c.abstract_syntax for c in contexts if c.scp_role)]
 
 
 def _keep_answers(established: Association) -> None:

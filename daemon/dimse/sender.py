@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
-from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 from pynetdicom.association import Association
@@ -14,24 +15,27 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import split_dataset
 from pynetdicom.presentation import PresentationContext
 
-from daemon.dimse.contexts import UNCOMPRESSED, requested_contexts
+from daemon.dimse.contexts import requested_contexts
+from daemon.dimse.recode import bits_allocated, recoded, writable
 from daemon.dimse.requestor import DEFAULT_LIMITS, Limits, NotOfferedError, association
 from daemon.domain.delivery import Destination, SendOutcome, SendResult
 from daemon.domain.statuses import judge
 from daemon.errors import RefusedError, RetryableError
 
 LOGGER = logging.getLogger(__name__)
+_REJECTIONS = {3: "it does not support the SOP class", 4: "it supports none of these transfer syntaxes"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Sendable:
-    """A Part 10 file: what its meta says, and where its data set starts, in bytes."""
+    """A Part 10 file: what its meta says, where its data set starts, in bytes, and in which syntaxes it can go."""
 
     path: Path
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
     offset: int
+    writable: tuple[UID, ...]
 
 
 def send(
@@ -39,8 +43,8 @@ def send(
 ) -> Iterator[SendResult]:
     """Send Part 10 files on one association; yield one result for each path, in order, as each is answered.
 
-    A file goes out byte by byte in its own transfer syntax; only where the peer accepts no more than another
-    uncompressed little endian one is it rewritten. What fails on the way is a result, not an exception: an
+    A file goes out byte by byte in its own transfer syntax; only where the peer accepts no more than others is it
+    rewritten, without loss: see `daemon.dimse.recode`. What fails on the way is a result, not an exception: an
     association that cannot be had or breaks gives RETRY for all that is left, and says whose turn never came.
 
     Raises:
@@ -49,7 +53,10 @@ def send(
     sendables = [_describe(path) for path in paths]
     if not sendables:
         return
-    contexts = requested_contexts((one.sop_class_uid, one.transfer_syntax_uid) for one in sendables)
+    contexts = requested_contexts(
+        [(one.sop_class_uid, one.transfer_syntax_uid) for one in sendables],
+        [(one.sop_class_uid, str(uid)) for one in sendables for uid in one.writable],
+    )
     done, reached = 0, False
     try:
         with association(destination, calling_ae, contexts, limits) as established:
@@ -76,49 +83,70 @@ def _describe(path: Path) -> _Sendable:
             sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
             transfer_syntax_uid=str(meta.TransferSyntaxUID),
             offset=offset,
+            writable=writable(str(meta.TransferSyntaxUID), bits_allocated(path)),
         )
     except (OSError, AttributeError, InvalidDicomError, EOFError, ValueError) as error:
         raise RefusedError(f"{path.name}: not a DICOM Part 10 file ({error}); nothing was sent") from error
 
 
 def _send_one(established: Association, sendable: _Sendable, message_id: int) -> SendResult:
-    context = _context(established, sendable)
-    if context is None:
-        return _result(sendable, SendOutcome.REFUSED, None, _unsupported(sendable, "it was not accepted"))
-    if context.transfer_syntax[0] == sendable.transfer_syntax_uid:
-        status, comment = _stream(established, sendable, context.context_id, message_id)
-    else:
-        answer = established.send_c_store(dcmread(sendable.path), msg_id=message_id)
-        status, comment = answer.get("Status"), str(answer.get("ErrorComment", ""))
+    faults = []
+    for context in _contexts(established, sendable):
+        syntax = context.transfer_syntax[0]
+        try:
+            encoded = None if syntax == sendable.transfer_syntax_uid else recoded(sendable.path, syntax)
+        except RefusedError as error:
+            faults.append(str(error))
+            continue
+        answer = _sent(established, sendable, encoded, context.context_id, message_id)
+        return _judged(sendable, answer)
+    cause = "; ".join(faults) or _rejection(established, sendable)
+    return _result(sendable, SendOutcome.REFUSED, None, _unsupported(sendable, cause))
+
+
+def _judged(sendable: _Sendable, answer: Dataset) -> SendResult:
+    status = answer.get("Status")
     if status is None:
         raise RetryableError("the association broke off, or no answer came in time")
-    judgement = judge(int(status), comment)
+    judgement = judge(int(status), _elements(answer))
     LOGGER.info("sent %s: status 0x%04X", sendable.sop_instance_uid, status)
     return _result(sendable, judgement.outcome, int(status), judgement.detail)
 
 
 def _unsupported(sendable: _Sendable, cause: str) -> str:
-    name, syntax = UID(sendable.sop_class_uid).name, UID(sendable.transfer_syntax_uid).name
-    return f"the destination refuses {name} in {syntax}: {cause}"
+    name = UID(sendable.sop_class_uid).name
+    syntaxes = ", ".join(uid.name for uid in sendable.writable)
+    return f"the destination refuses {name} in every transfer syntax that it can be sent in ({syntaxes}): {cause}"
 
 
-def _context(established: Association, sendable: _Sendable) -> PresentationContext | None:
-    """Return the accepted context to send by: the file's own syntax, else one it can be rewritten in."""
+def _rejection(established: Association, sendable: _Sendable) -> str:
+    """Return why its presentation contexts were rejected (PS3.8 Table 9-18)."""
+    rejected = [c for c in established.rejected_contexts if c.abstract_syntax == sendable.sop_class_uid]
+    return next((_REJECTIONS[c.result] for c in rejected if c.result in _REJECTIONS), "none was accepted")
+
+
+def _contexts(established: Association, sendable: _Sendable) -> list[PresentationContext]:
+    """Return the accepted contexts to send by, the preferred first: the file's own syntax."""
     accepted = {
         context.transfer_syntax[0]: context
         for context in established.accepted_contexts
         if context.abstract_syntax == sendable.sop_class_uid
     }
-    own = UID(sendable.transfer_syntax_uid)
-    if own in accepted:
-        return accepted[own]
-    if own in UNCOMPRESSED and own.is_little_endian:
-        return next((accepted[uid] for uid in UNCOMPRESSED[:2] if uid in accepted), None)
-    return None
+    return [accepted[uid] for uid in sendable.writable if uid in accepted]
 
 
-def _stream(established: Association, sendable: _Sendable, context_id: int, message_id: int) -> tuple[int | None, str]:
-    """Send a file's data set as it lies, never whole in memory; return status and comment, None for no answer.
+def _elements(answer: Dataset) -> list[int]:
+    """Return the tags that an answer names: Offending Element (0000,0901)."""
+    value = answer.get("OffendingElement")
+    if value is None:
+        return []
+    return [int(tag) for tag in (value if isinstance(value, MutableSequence) else [value])]
+
+
+def _sent(
+    established: Association, sendable: _Sendable, encoded: bytes | None, context_id: int, message_id: int
+) -> Dataset:
+    """Send a data set as it lies in the file, never whole in memory, or as it was encoded anew; return the answer.
 
     `Association.send_c_store` does this only behind a process-wide switch of pynetdicom, so its steps are
     taken here: pause the reactor, send the message, wait for the answer (pynetdicom 3.0.4).
@@ -128,16 +156,21 @@ def _stream(established: Association, sendable: _Sendable, context_id: int, mess
     request.Priority = 0
     request.AffectedSOPClassUID = sendable.sop_class_uid
     request.AffectedSOPInstanceUID = sendable.sop_instance_uid
-    request._dataset_path = (sendable.path, sendable.offset)  # noqa: SLF001 - as its docstring says
+    if encoded is None:
+        request._dataset_path = (sendable.path, sendable.offset)  # noqa: SLF001 - as its docstring says
+    else:
+        request.DataSet = BytesIO(encoded)
     established._reactor_checkpoint.clear()  # noqa: SLF001
     while not established._is_paused and established.is_established:  # noqa: SLF001
         time.sleep(0.0001)  # the reactor looks at the checkpoint every millisecond
     established.dimse.send_msg(request, context_id)
     _, response = established.dimse.get_msg(block=True)
     established._reactor_checkpoint.set()  # noqa: SLF001
-    if response is None or response.Status is None:
-        return None, ""
-    return int(response.Status), str(response.ErrorComment or "")
+    answer = Dataset()
+    if response is not None and response.Status is not None:
+        answer.Status = int(response.Status)
+        answer.OffendingElement = response.OffendingElement
+    return answer
 
 
 def _result(sendable: _Sendable, outcome: SendOutcome, status: int | None, detail: str) -> SendResult:

@@ -1,4 +1,4 @@
-"""C-STORE statuses that we answer, and reasons that we are told (PS3.4 B.2.3, PS3.7 Annex C), as tables."""
+"""C-STORE statuses that we answer (PS3.4 B.2.3, PS3.7 Annex C), as tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,6 @@ __all__ = [
     "UNRECOGNISED_OPERATION",
     "Status",
     "answer",
-    "commitment_failure",
 ]
 
 INVALID_ATTRIBUTE_VALUE = 0x0106
@@ -34,16 +33,6 @@ OUT_OF_RESOURCES = 0xA700
 MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 PENDING = frozenset({0xFF00, 0xFF01})
-
-# Failure Reason (0008,1197) of a storage commitment report, PS3.3 C.14.1.1
-_COMMITMENT_FAILURES: Mapping[int, str] = {
-    PROCESSING_FAILURE: "processing failure",
-    0x0112: "it has no such object",
-    0x0119: "its object is of another class",
-    SOP_CLASS_NOT_SUPPORTED: "it does not commit this SOP class",
-    0x0131: "the transaction UID was used before",
-    0x0213: "resource limitation",
-}
 
 COMMENT_LENGTH = 64  # Error Comment is LO, PS3.7 E.1
 
@@ -59,11 +48,14 @@ class Status:
 ANSWERS: Mapping[Verdict, Status] = {
     Verdict.STORED: Status(code=SUCCESS),
     Verdict.DUPLICATE: Status(code=SUCCESS),
+    # a result that we made came back: it is here already
+    Verdict.OURS: Status(code=SUCCESS),
     # kept beside the first and flagged: nothing is lost, so the sender must not try for ever
     Verdict.CONFLICT: Status(code=SUCCESS),
     Verdict.NO_SPACE: Status(code=OUT_OF_RESOURCES, comment="No disk space left; send it again later"),
     Verdict.BUSY: Status(code=OUT_OF_RESOURCES, comment="Busy; send it again later"),
     Verdict.TOO_LARGE: Status(code=OUT_OF_RESOURCES, comment="Larger than is taken here; see the log of the receiver"),
+    Verdict.TOO_MANY: Status(code=OUT_OF_RESOURCES, comment="Too many of its study; see the log of the receiver"),
     Verdict.MALFORMED: Status(code=CANNOT_UNDERSTAND, comment="The data set cannot be read as DICOM"),
     Verdict.MISMATCH: Status(code=MISMATCH, comment="The data set does not match its SOP class or UID"),
 }
@@ -72,10 +64,3 @@ ANSWERS: Mapping[Verdict, Status] = {
 def answer(verdict: Verdict) -> Status:
     """Return the C-STORE status for `verdict`."""
     return ANSWERS[verdict]
-
-
-def commitment_failure(reason: int | None) -> str:
-    """Return in words why a PACS does not commit an object (PS3.3 C.14.1.1)."""
-    if reason is None:
-        return "no reason given"
-    return f"{_COMMITMENT_FAILURES.get(reason, 'unknown reason')} (0x{reason:04X})"

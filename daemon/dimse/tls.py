@@ -9,7 +9,7 @@ from typing import Any
 
 from pynetdicom.association import Association
 
-from daemon.dimse.fastpath import FastSocket
+from daemon.dimse.sockets import FastSocket
 from daemon.domain.trust import Certificate, ClientTls, Credentials, Proof, ServerTls
 from daemon.errors import FatalError, RefusedError
 
@@ -151,10 +151,11 @@ class TlsSocket(FastSocket):
         """Fill `view` from the peer; return False when the connection ended first.
 
         Raises:
-            TimeoutError: nothing came within the time set.
+            TimeoutError: nothing came within the time set, or not all within the limit.
         """
         filled = 0
         while filled < len(view) and self.socket is not None:
+            self.keep_in_time()
             try:
                 count = self.socket.recv_into(view[filled:])
             except TimeoutError:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 
 from daemon.domain.evidence import Inquiry, SeriesListing
 from daemon.domain.geometry import flaw
@@ -37,9 +38,9 @@ class Completeness:
 class StudyFacts:
     """What the ledger knows of a study; `open_associations` counts those that carried it and still stand.
 
-    `oversize`: instances of it were refused because it has as many as are taken. `listings` are what others say that
+    `oversize`: instances of it were refused because it has as much as is taken. `listings` are what others say that
     its series hold, `notified_at` when the newest notification of it came, `inquiry` what came of asking the archive,
-    None where it was not asked.
+    None where it was not asked, `callers` the AE titles that sent it.
     """
 
     study_instance_uid: str
@@ -50,6 +51,7 @@ class StudyFacts:
     listings: tuple[SeriesListing, ...] = ()
     notified_at: datetime | None = None
     inquiry: Inquiry | None = None
+    callers: frozenset[str] = frozenset()
 
     def silent(self, now: datetime) -> timedelta:
         """Return how long ago the newest instance came, or the newest word of one.
@@ -61,7 +63,7 @@ class StudyFacts:
         told = [t for t in (*times, self.notified_at) if t is not None and t <= now + SKEW]
         return now - max(told) if told else timedelta.max
 
-    @property
+    @cached_property
     def listed(self) -> Mapping[str, frozenset[str]]:
         """Return the SOP Instance UIDs that any source lists, by series."""
         found: dict[str, frozenset[str]] = {}
@@ -70,7 +72,7 @@ class StudyFacts:
             found[uid] = found.get(uid, frozenset()) | listing.sop_instance_uids
         return found
 
-    @property
+    @cached_property
     def unlisted(self) -> tuple[Series, ...]:
         """Return the series that nobody lists, or lists by less than is here: who lists them is behind."""
         listed = self.listed
@@ -103,7 +105,7 @@ class StudyFacts:
         here = {i.acquisition.modality for i in self.instances} & _PAIR
         return "".join(_PAIR - here) if len(here) == 1 else ""
 
-    @property
+    @cached_property
     def missing(self) -> Mapping[str, frozenset[str]]:
         """Return what is listed and not here, by series.
 
@@ -116,15 +118,23 @@ class StudyFacts:
         return {uid: uids - here for uid, uids in self.listed.items() if uid in wanted and uids - here}
 
 
+class Retrieval(StrEnum):
+    """How what lacks is fetched: not at all, by C-MOVE to our listener, or by C-GET on the association that asks."""
+
+    OFF = "off"
+    MOVE = "move"
+    GET = "get"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asking:
-    """How an archive is asked: how long its answer is awaited beyond the quiet time, and whether what lacks is fetched.
+    """How an archive is asked: how long its answer is awaited beyond the quiet time, and how what lacks is fetched.
 
     What it cannot give is asked for `rounds` times.
     """
 
     answer: timedelta = timedelta(seconds=60)
-    retrieve: bool = False
+    retrieve: Retrieval = Retrieval.OFF
     rounds: int = 3
 
 
@@ -168,7 +178,7 @@ def to_ask(study: StudyFacts, now: datetime, patience: Patience) -> bool:
         return False
     if inquiry is None or not study.asked:
         return True
-    return asking.retrieve and bool(study.missing) and inquiry.rounds < asking.rounds
+    return asking.retrieve is not Retrieval.OFF and bool(study.missing) and inquiry.rounds < asking.rounds
 
 
 def _awaited(study: StudyFacts, now: datetime, patience: Patience) -> bool:
@@ -263,10 +273,11 @@ def _number(series: Series) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """A bundle and the series it shall read, by channel role."""
+    """A bundle and the series it shall read, by channel role; `unread` says of each other one why it is not."""
 
     bundle: str
     series: Mapping[str, Series]
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,17 @@ from daemon.domain.codes import Concept
 # Event IDs, PS3.16 CID 400
 APPLICATION_ACTIVITY = Concept("110100", "DCM", "Application Activity")
 AUDIT_LOG_USED = Concept("110101", "DCM", "Audit Log Used")
+INSTANCES_ACCESSED = Concept("110103", "DCM", "DICOM Instances Accessed")
 INSTANCES_TRANSFERRED = Concept("110104", "DCM", "DICOM Instances Transferred")
+QUERY = Concept("110112", "DCM", "Query")
 SECURITY_ALERT = Concept("110113", "DCM", "Security Alert")
+USER_AUTHENTICATION = Concept("110114", "DCM", "User Authentication")
 
 # Event type codes, CID 401; those of alerts are in CID 403 too
 APPLICATION_START = Concept("110120", "DCM", "Application Start")
 APPLICATION_STOP = Concept("110121", "DCM", "Application Stop")
+LOGIN = Concept("110122", "DCM", "Login")
+LOGOUT = Concept("110123", "DCM", "Logout")
 NODE_AUTHENTICATION = Concept("110126", "DCM", "Node Authentication")
 NETWORK_CONFIGURATION = Concept("110128", "DCM", "Network Configuration")
 SECURITY_CONFIGURATION = Concept("110129", "DCM", "Security Configuration")
@@ -29,6 +34,7 @@ SOURCE = Concept("110153", "DCM", "Source Role ID")
 
 # Types of object identifiers, CID 404 and PS3.15 A.5.1.2.4
 STUDY_INSTANCE_UID = Concept("110180", "DCM", "Study Instance UID")
+SOP_CLASS_UID = Concept("110181", "DCM", "SOP Class UID")
 NODE_ID = Concept("110182", "DCM", "Node ID")
 PATIENT_NUMBER = Concept("2", "RFC-3881", "Patient Number")
 URI = Concept("12", "RFC-3881", "URI")
@@ -182,21 +188,7 @@ def log_used(reporter: Reporter, at: datetime, uri: str) -> AuditMessage:
 
 def transferred(transfer: Transfer, at: datetime) -> AuditMessage:
     """Return that instances were transferred, or that it failed (A.5.3.7)."""
-    study = AuditObject(
-        id=transfer.study_instance_uid,
-        id_type=STUDY_INSTANCE_UID,
-        kind=ObjectKind.SYSTEM,
-        role=ObjectRole.REPORT,
-        name="study",
-        sop_classes=tuple(sorted(transfer.sop_classes.items())),
-    )
-    patient = AuditObject(
-        id=transfer.patient_key,
-        id_type=PATIENT_NUMBER,
-        kind=ObjectKind.PERSON,
-        role=ObjectRole.PATIENT,
-        name=PSEUDONYM,
-    )
+    objects = _study(transfer.study_instance_uid, transfer.patient_key, transfer.sop_classes)
     return AuditMessage(
         event=INSTANCES_TRANSFERRED,
         action=transfer.action,
@@ -207,9 +199,89 @@ def transferred(transfer: Transfer, at: datetime) -> AuditMessage:
             replace(transfer.destination, role=DESTINATION),
             *transfer.others,
         ),
-        objects=(study, patient) if transfer.patient_key else (study,),
+        objects=objects,
         description=transfer.description,
     )
+
+
+def accessed(reporter: Reporter, at: datetime, study_instance_uid: str, patient_key: str) -> AuditMessage:
+    """Return that a person or program looked at instances of a study (A.5.3.6); one stands for all of some minutes."""
+    return AuditMessage(
+        event=INSTANCES_ACCESSED,
+        action=Action.READ,
+        at=at,
+        outcome=Outcome.SUCCESS,
+        participants=(replace(reporter.person, requestor=True), reporter.process),
+        objects=_study(study_instance_uid, patient_key, {}),
+    )
+
+
+def brought(
+    reporter: Reporter, at: datetime, digest: str, study_instance_uid: str = "", fault: str = ""
+) -> AuditMessage:
+    """Return that somebody had an image of theirs read, which is kept nowhere (A.5.3.6).
+
+    `digest` is its SHA-256; DICOM is of a study, pictures and NIfTI are of none. `fault` says that it was not read.
+    """
+    image = AuditObject(
+        id=f"urn:sha256:{digest}", id_type=URI, kind=ObjectKind.SYSTEM, role=ObjectRole.REPORT, name="uploaded image"
+    )
+    study = _study(study_instance_uid, "", {}) if study_instance_uid else ()
+    return AuditMessage(
+        event=INSTANCES_ACCESSED,
+        action=Action.READ,
+        at=at,
+        outcome=Outcome.MINOR if fault else Outcome.SUCCESS,
+        participants=(replace(reporter.person, requestor=True), reporter.process),
+        objects=(*study, image),
+        description=fault,
+    )
+
+
+def queried(reporter: Reporter, at: datetime, model: str, keys: str) -> AuditMessage:
+    """Return that somebody asked what there is (A.5.3.10).
+
+    `model` is the SOP Class UID of the information model; `keys` are the names of the matching keys, never the values,
+    which may name a patient.
+    """
+    subject = AuditObject(
+        id=model,
+        id_type=SOP_CLASS_UID,
+        kind=ObjectKind.SYSTEM,
+        role=ObjectRole.REPORT,
+        name="query",
+        details=(("keys", keys),) if keys else (),
+    )
+    return AuditMessage(
+        event=QUERY,
+        action=Action.EXECUTE,
+        at=at,
+        outcome=Outcome.SUCCESS,
+        participants=(
+            replace(reporter.person, requestor=True, role=SOURCE),
+            replace(reporter.process, role=DESTINATION),
+        ),
+        objects=(subject,),
+    )
+
+
+def _study(uid: str, patient_key: str, sop_classes: Mapping[str, int]) -> tuple[AuditObject, ...]:
+    study = AuditObject(
+        id=uid,
+        id_type=STUDY_INSTANCE_UID,
+        kind=ObjectKind.SYSTEM,
+        role=ObjectRole.REPORT,
+        name="study",
+        sop_classes=tuple(sorted(sop_classes.items())),
+    )
+    patient = AuditObject(
+        id=patient_key,
+        id_type=PATIENT_NUMBER,
+        kind=ObjectKind.PERSON,
+        role=ObjectRole.PATIENT,
+        name=PSEUDONYM,
+    )
+    return (study, patient) if patient_key else (study,)
 
 
 def rejected(reporter: Reporter, caller: Participant, at: datetime, reason: str) -> AuditMessage:
@@ -231,6 +303,19 @@ def rejected(reporter: Reporter, caller: Participant, at: datetime, reason: str)
         participants=(reporter.process, caller),
         objects=(subject,),
         description=reason,
+    )
+
+
+def authenticated(reporter: Reporter, at: datetime, kind: Concept, fault: str = "") -> AuditMessage:
+    """Return that a person logged in or out (A.5.3.12); `fault` says why that failed, a minor matter."""
+    return AuditMessage(
+        event=USER_AUTHENTICATION,
+        type=kind,
+        action=Action.EXECUTE,
+        at=at,
+        outcome=Outcome.MINOR if fault else Outcome.SUCCESS,
+        participants=(replace(reporter.person, requestor=True), reporter.process),
+        description=fault,
     )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from daemon.domain.finding import Answer, RiskClass
+from daemon.domain.reasons import REPORTED
 
 PRIVATE_SCHEME = "99OVERREAD"
 
@@ -29,14 +30,26 @@ SUV_PEAK = Concept("126031", "DCM", "Peak Value Within ROI")
 METABOLIC_VOLUME = Concept("126032", "DCM", "Metabolic Volume")
 GLYCOLYSIS = Concept("126033", "DCM", "Total Lesion Glycolysis")
 ACQUISITION_EQUIPMENT = Concept("109101", "DCM", "Acquisition Equipment")
+SOURCE_IMAGE = Concept("121322", "DCM", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = Concept("109102", "DCM", "Processing Equipment")
 ONCOLOGY_REPORT = Concept("126001", "DCM", "Oncology Measurement Report")
+PROCEDURE_REPORTED = Concept("121058", "DCM", "Procedure reported")
+QUALITATIVE_EVALUATIONS = Concept("C0034375", "UMLS", "Qualitative Evaluations")
+CONCLUSION = Concept("121077", "DCM", "Conclusion")
+MR_IMAGING = Concept("25056-3", "LN", "MRI unspecified body region")
+PET_IMAGING = Concept("44136-0", "LN", "PET unspecified body region")
 
 RISK_SCORE = Concept("RISK-SCORE", PRIVATE_SCHEME, "Survival risk score, log hazard ratio")
 RISK_CLASS = Concept("RISK-CLASS", PRIVATE_SCHEME, "Survival risk class")
 UNCERTAINTY_SCORE = Concept("UNCERTAINTY", PRIVATE_SCHEME, "Uncertainty score of the outline")
 REVIEW = Concept("REVIEW", PRIVATE_SCHEME, "Needs review because")
 RESULT = Concept("RESULT", PRIVATE_SCHEME, "Result")
+NOT_PROCESSED_REASON = Concept("REASON", PRIVATE_SCHEME, "Not processed because")
+SURENESS = Concept("SURENESS", PRIVATE_SCHEME, "How sure")
+READ = Concept("READ", PRIVATE_SCHEME, "Read")
+NOT_READ = Concept("NOT-READ", PRIVATE_SCHEME, "Not read")
+RECEIVED = Concept("RECEIVED", PRIVATE_SCHEME, "Received")
+VOXEL_ENTROPY = Concept("VOXEL-ENTROPY", PRIVATE_SCHEME, "Predictive entropy in units of ln 2")
 LESION_COUNT = Concept("LESION-COUNT", PRIVATE_SCHEME, "Number of lesions")
 
 RATIO = Concept("{0:1}", "UCUM", "range: 0:1")
@@ -57,6 +70,8 @@ ANSWERS = {
     Answer.UNCERTAIN: Concept("UNCERTAIN", PRIVATE_SCHEME, "Uncertain, needs review"),
     Answer.NOT_PROCESSED: Concept("NOT-PROCESSED", PRIVATE_SCHEME, "Not processed"),
 }
+
+REASONS = {reason: Concept(cause.code, PRIVATE_SCHEME, cause.meaning) for reason, cause in REPORTED.items()}
 
 
 def volume_bound(side: str, coverage: float) -> Concept:

@@ -40,6 +40,7 @@ def decide(raw: RawNumbers, lesions: Sequence[Lesion], calibration: Calibration)
         uncertainty=Uncertainty(score=raw.entropy_score, flag=bool(doubts or vague), doubts=(*doubts, *vague)),
         lesions=shown,
         volume_ml=_volume(shown, calibration),
+        novelty=raw.novelty if math.isfinite(calibration.novelty_limit) else None,
         passes=len(raw.tumour_logits),
         seed=raw.seed,
     )

@@ -1,10 +1,11 @@
 """Deliveries: one output to one destination, tried until it is confirmed or given up with a reason."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from daemon.domain.output import ALWAYS, OutputKind, Replacement
 from daemon.domain.trust import ClientTls
 
 
@@ -15,6 +16,7 @@ class DeliveryState(StrEnum):
     SENT = "SENT"
     CONFIRMED = "CONFIRMED"
     UNCONFIRMED = "UNCONFIRMED"
+    REPLACED = "REPLACED"
     DEAD = "DEAD"
 
 
@@ -22,21 +24,32 @@ TRANSITIONS: Mapping[tuple[DeliveryState, DeliveryState], str] = {
     (DeliveryState.PENDING, DeliveryState.PENDING): "the attempt failed and is repeated later",
     (DeliveryState.PENDING, DeliveryState.SENT): "the destination answered success to C-STORE",
     (DeliveryState.PENDING, DeliveryState.DEAD): "the destination refuses it for good, or days went by",
+    (DeliveryState.PENDING, DeliveryState.REPLACED): "the destination refuses it, and what is configured goes instead",
     (DeliveryState.SENT, DeliveryState.CONFIRMED): "the destination committed it, or it was read back",
     (DeliveryState.SENT, DeliveryState.SENT): "confirmation is still awaited",
     (DeliveryState.SENT, DeliveryState.PENDING): "the destination does not have it after all",
-    (DeliveryState.SENT, DeliveryState.DEAD): "the destination does not have it after all, and days went by",
-    (DeliveryState.SENT, DeliveryState.UNCONFIRMED): "days went by without commitment or an answer to a query",
+    (
+        DeliveryState.SENT,
+        DeliveryState.DEAD,
+    ): "the destination does not have it after all, and days went by, or has another object under its UID",
+    (
+        DeliveryState.SENT,
+        DeliveryState.UNCONFIRMED,
+    ): "days went by without commitment or an answer to a query, or the destination changed it and does not list it",
     (
         DeliveryState.UNCONFIRMED,
         DeliveryState.CONFIRMED,
     ): "its storage commitment report came after all, or an administrator accepted it",
     (DeliveryState.UNCONFIRMED, DeliveryState.PENDING): "an administrator replayed it, or a late report denies it",
+    (DeliveryState.UNCONFIRMED, DeliveryState.UNCONFIRMED): "a late report leaves open whether it is there",
+    (DeliveryState.REPLACED, DeliveryState.PENDING): "an administrator replayed it",
     (DeliveryState.DEAD, DeliveryState.PENDING): "an administrator replayed it",
 }
 
 # Where a delivery has ended without the destination's word; an administrator may replay it.
-REPLAYABLE = (DeliveryState.DEAD, DeliveryState.UNCONFIRMED)
+REPLAYABLE = (DeliveryState.DEAD, DeliveryState.UNCONFIRMED, DeliveryState.REPLACED)
+# What is replayed where nobody says otherwise: in a REPLACED delivery's place another object went.
+MISSING = (DeliveryState.DEAD, DeliveryState.UNCONFIRMED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +108,17 @@ class Selection:
 
     ids: tuple[int, ...] = ()
     destination: str = ""
-    states: tuple[DeliveryState, ...] = REPLAYABLE
+    states: tuple[DeliveryState, ...] = MISSING
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undelivered:
+    """Outputs that never were on their way to `destination`: of `kinds`, of jobs ended `since`; or those with `ids`."""
+
+    destination: str
+    kinds: tuple[OutputKind, ...] = ALWAYS
+    ids: tuple[int, ...] = ()
     since: datetime | None = None
 
 
@@ -105,6 +128,7 @@ class Destination:
 
     `commitment` asks a node for Storage Commitment, else results are read back; `tls` calls it by TLS.
     `token_file` holds a bearer token, `password_file` one line `user:password`, `ca_file` the certificates to trust.
+    `outputs` are the kinds of result that go there, `fallback` what goes instead of one that it refuses.
     """
 
     name: str
@@ -117,6 +141,20 @@ class Destination:
     token_file: str = ""
     password_file: str = ""
     ca_file: str = ""
+    outputs: tuple[OutputKind, ...] = ALWAYS
+    fallback: tuple[Replacement, ...] = ()
+
+    def instead(self, kind: OutputKind) -> OutputKind | None:
+        """Return what goes there where `kind` is refused, None where nothing does."""
+        return next((entry.instead for entry in self.fallback if entry.refused is kind), None)
+
+
+def wanted(destinations: Iterable[Destination]) -> frozenset[OutputKind]:
+    """Return the kinds of result to make: what always is, what somebody gets, and what replaces that."""
+    every = tuple(destinations)
+    asked = {kind for destination in every for kind in destination.outputs}
+    instead = {d.instead(kind) for d in every for kind in d.outputs}
+    return frozenset({*ALWAYS, *asked, *(kind for kind in instead if kind is not None)})
 
 
 @dataclass(frozen=True, kw_only=True)

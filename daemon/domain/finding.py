@@ -112,7 +112,8 @@ class Findings:
     """All numbers of one study's answer.
 
     `survival` maps years (1, 2, 5) to the probability of being alive then. `volume_ml` bounds the volume of all lesions
-    together, None where nothing is outlined or the bundle states no interval.
+    together, None where nothing is outlined or the bundle states no interval. `novelty` is how unlike the training the
+    study is, None where the bundle cannot tell.
     """
 
     answer: Answer
@@ -123,5 +124,6 @@ class Findings:
     uncertainty: Uncertainty
     lesions: tuple[Lesion, ...] = field(default=())
     volume_ml: Interval | None = None
+    novelty: float | None = None
     passes: int
     seed: int

@@ -38,6 +38,7 @@ class AcquisitionFacts:
     temporal_position: int | None = None
     images_in_acquisition: int | None = None
     samples_per_pixel: int = 1
+    requested_priority: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +85,21 @@ class Series:
         return self.first.acquisition.modality
 
     @property
+    def words(self) -> str:
+        """Return what a person calls it."""
+        images = sum(instance.frames for instance in self.instances)
+        return in_words(self.modality, self.first.acquisition.series_number, images)
+
+    @property
     def last_received_at(self) -> datetime:
         """Return when the newest instance came."""
         return max(instance.received_at for instance in self.instances)
+
+
+def in_words(modality: str, number: int | None, images: int) -> str:
+    """Return what a person calls a series, in ASCII; a header's own words might name somebody."""
+    kind = modality if modality.isascii() and modality.isalnum() else "unknown"
+    return f"{kind} series {'without number' if number is None else number}, {images} images"
 
 
 def by_series(instances: Sequence[Instance]) -> tuple[Series, ...]:

@@ -3,8 +3,14 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+
+from daemon.domain.handling import ORDINARY, Handling
+
+# A job that met a passing fault is tried so often, each time after a pause longer by this.
+ATTEMPTS = 50
+PAUSE = timedelta(seconds=30)
 
 
 class JobState(StrEnum):
@@ -24,7 +30,10 @@ TRANSITIONS: Mapping[tuple[JobState, JobState], str] = {
     (JobState.IN_PROGRESS, JobState.FAILED): "its input cannot be processed, or every attempt failed",
     (JobState.IN_PROGRESS, JobState.SCHEDULED): "a passing fault, or its lease ran out",
     (JobState.FAILED, JobState.SCHEDULED): "an administrator asked to retry",
-    (JobState.CANCELED, JobState.SCHEDULED): "an administrator asked to retry",
+    (
+        JobState.CANCELED,
+        JobState.SCHEDULED,
+    ): "an administrator asked to retry, or a report of a refusal is due after all",
 }
 
 
@@ -35,11 +44,16 @@ def may_move(old: JobState, new: JobState) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class JobInput:
-    """What a job reads: series by channel role (MR, or PET and CT) and the digests of their instances."""
+    """What a job reads: series by channel role (MR, or PET and CT) and the digests of their instances.
+
+    `unread` says of each other series of the study why it is not read, as it was when the job was made.
+    """
 
     study_instance_uid: str
     series: Mapping[str, str]
     instance_digests: tuple[str, ...]
+    unread: tuple[str, ...] = ()
+    handling: Handling = ORDINARY
 
 
 def job_key(job_input: JobInput, bundle_digest: str) -> str:
@@ -54,6 +68,14 @@ def job_key(job_input: JobInput, bundle_digest: str) -> str:
         bundle_digest,
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def refusal_key(study_instance_uid: str, bundle: str, reason: str) -> str:
+    """Return the key of the job that reports why a study was not processed: one for each study, bundle and reason.
+
+    `bundle` is the name of the one that failed, empty where none was chosen.
+    """
+    return hashlib.sha256(f"refusal\n{study_instance_uid}\n{bundle}\n{reason}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,13 @@
 """A model bundle's manifest: what it reads, how the input is prepared, how its numbers are calibrated."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Self
 
 from pydantic import ConfigDict, TypeAdapter
+
+from daemon.domain.drift import Quantity, Spread
 
 
 class Normalisation(StrEnum):
@@ -73,10 +75,18 @@ class Graphs(Strict):
     decoder: str
     heads: str
 
+    @property
+    def files(self) -> tuple[str, str, str]:
+        """Return the three names."""
+        return self.encoder, self.decoder, self.heads
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout(Strict):
-    """Channel dropout whose masks are graph inputs: mask name to channel count."""
+    """Channel dropout whose masks are graph inputs: mask name to channel count.
+
+    `passes` are those of all members together, each as many.
+    """
 
     rate: float
     passes: int
@@ -130,7 +140,12 @@ class Target(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(Strict):
-    """`bundle.toml`, whole; `novelty` is the file of the novelty bank, empty where the bundle has none."""
+    """`bundle.toml`, whole.
+
+    `graphs` are those of the first member, `more_graphs` those of an ensemble's others: networks of one shape that were
+    trained from other seeds. `novelty` is the file of the novelty bank, empty where the bundle has none. `spreads` are
+    those of the calibration's studies, by which drift is told; without them the site's first answers are.
+    """
 
     name: str
     version: str
@@ -146,6 +161,13 @@ class Manifest(Strict):
     calibration: Calibration
     target: Target
     novelty: str = ""
+    more_graphs: tuple[Graphs, ...] = ()
+    spreads: dict[Quantity, Spread] = field(default_factory=dict)
+
+    @property
+    def members(self) -> tuple[Graphs, ...]:
+        """Return the graphs of every member; those of one network are an ensemble of one."""
+        return (self.graphs, *self.more_graphs)
 
     @classmethod
     def parse(cls, document: dict[str, object]) -> Self:
@@ -157,6 +179,11 @@ class Manifest(Strict):
         return TypeAdapter(cls).validate_python(document)
 
 
+def folders(members: int) -> tuple[str, ...]:
+    """Return where in a bundle each member's files are: the first's at its top, the others' in folders of their own."""
+    return ("", *(f"member-{number}/" for number in range(2, members + 1)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class BundleRef:
     """Which bundle made a result: name, version and the SHA-256 of its SHA256SUMS file."""
@@ -164,6 +191,10 @@ class BundleRef:
     name: str
     version: str
     digest: str
+
+
+# Of what no bundle was chosen for.
+NO_BUNDLE = BundleRef(name="", version="", digest="")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,8 +37,16 @@ class Verdict(StrEnum):
     STORED = "stored"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
+    OURS = "ours"
     NO_SPACE = "no-space"
     MALFORMED = "malformed"
     MISMATCH = "mismatch"
     BUSY = "busy"
     TOO_LARGE = "too-large"
+    TOO_MANY = "too-many"
+
+
+# Of these verdicts nothing of the instance is recorded, and the sender is told.
+REFUSED = frozenset({Verdict.TOO_LARGE, Verdict.TOO_MANY})
+# Of these verdicts it was here before.
+KNOWN = frozenset({Verdict.DUPLICATE, Verdict.OURS})

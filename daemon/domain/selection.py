@@ -72,7 +72,16 @@ def _mr(series: Sequence[Series], manifest: Manifest) -> Chosen | Reason:
         reasons = [r for r in verdicts.values() if r]
         return min(reasons, key=_TELLING.index)
     best = min(fit, key=lambda s: (_preference(s, rules), -_slices(s), s.series_instance_uid))
-    return Chosen(bundle=manifest.name, series={"MR": best})
+    return Chosen(bundle=manifest.name, series={"MR": best}, unread=_unread(series, {"MR": best}, verdicts))
+
+
+def _unread(
+    series: Sequence[Series], chosen: Mapping[str, Series], flaws: Mapping[str, Reason | None]
+) -> tuple[str, ...]:
+    """Return of each series that is not chosen what it is, and why."""
+    taken = {s.series_instance_uid for s in chosen.values()}
+    rest = [(s, flaws.get(s.series_instance_uid)) for s in series if s.series_instance_uid not in taken]
+    return tuple(f"{s.words}. {SENTENCES[flaw] if flaw else 'Another one was preferred.'}" for s, flaw in rest)
 
 
 def _preference(series: Series, rules: Eligibility) -> int:
@@ -165,7 +174,11 @@ def _petct(series: Sequence[Series], manifest: Manifest) -> Chosen | Reason:
         return Reason.NO_SHARED_FRAME
     pet, ct = min(pairs, key=lambda p: (not _corrected(p[0]), -_slices(p[0]), -_slices(p[1]), p[0].series_instance_uid))
     roles: Mapping[str, Series] = {"PET": pet, "CT": ct}
-    return Chosen(bundle=manifest.name, series=roles)
+    flaws = {
+        s.series_instance_uid: _common_flaw(s, rules) if s.modality in ("PT", "CT") else Reason.WRONG_MODALITY
+        for s in series
+    }
+    return Chosen(bundle=manifest.name, series=roles, unread=_unread(series, roles, flaws))
 
 
 def _fit(series: Sequence[Series], rules: Eligibility) -> tuple[list[Series], list[Reason]]:

@@ -5,6 +5,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ _TEXTS = (
     "InversionTime",
     "ContrastBolusAgent",
     "Units",
+    "RequestedProcedurePriority",
 )
 _WHOLES = (
     "SeriesNumber",
@@ -123,6 +125,8 @@ def _geometry(header: Header) -> Geometry | None:
     spacing = _floats(header.get("PixelSpacing"), 2)
     if not (position and orientation and spacing):
         return None
+    if not (all(map(isfinite, (*position, *orientation, *spacing))) and min(spacing) > 0 and any(orientation)):
+        return None
     a, b, c, d, e, f = orientation
     return Geometry(
         position=(position[0], position[1], position[2]),
@@ -150,6 +154,7 @@ def _acquisition(header: Header) -> AcquisitionFacts:
         temporal_position=_integer(header.get("TemporalPositionIdentifier")),
         images_in_acquisition=_integer(header.get("ImagesInAcquisition")),
         samples_per_pixel=int(header.get("SamplesPerPixel") or 1),
+        requested_priority=str(header.get("RequestedProcedurePriority") or ""),
     )
 
 
@@ -160,7 +165,8 @@ def _texts(value: Any) -> tuple[str, ...]:  # noqa: ANN401 - a DICOM value is a 
 
 
 def _number(value: object) -> float | None:
-    return None if value in (None, "") else float(str(value))
+    number = None if value in (None, "") else float(str(value))
+    return number if number is None or isfinite(number) else None
 
 
 def _integer(value: object) -> int | None:

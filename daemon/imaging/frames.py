@@ -16,7 +16,8 @@ from daemon.errors import UnprocessableError
 class Frame:
     """One frame: `position` (x, y, z) mm, `orientation` row then column cosines, `spacing` (row, column) mm.
 
-    `index` counts from 0 in its instance; `multiframe` tells whether a frame number belongs in a reference.
+    `index` counts from 0 in its instance; `multiframe` tells whether a frame number belongs in a reference. The header
+    ends at octet `pixels_at` of the file; None where the file is not what was parsed.
     """
 
     path: Path
@@ -28,9 +29,10 @@ class Frame:
     spacing: NDArray[np.float64]
     slope: float
     intercept: float
+    pixels_at: int | None = None
 
 
-def frames_of(path: Path, header: Dataset) -> Iterator[Frame]:
+def frames_of(path: Path, header: Dataset, pixels_at: int | None) -> Iterator[Frame]:
     """Yield the frames of an instance (PS3.3 C.7.6.2, C.7.6.16).
 
     Raises:
@@ -51,6 +53,7 @@ def frames_of(path: Path, header: Dataset) -> Iterator[Frame]:
         spacing=_numbers(header, header, "PixelSpacing", 2),
         slope=float(header.get("RescaleSlope") or 1),
         intercept=float(header.get("RescaleIntercept") or 0),
+        pixels_at=pixels_at,
     )
 
 

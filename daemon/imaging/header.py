@@ -2,7 +2,8 @@
 
 pydicom takes a millisecond for the header of a CT slice, more than its flush to disk. Most headers need nothing that
 pydicom knows better: little endian, ASCII, known places. This reads those and gives up on everything else, so that
-whoever calls it asks pydicom then. It never answers differently from pydicom.
+whoever calls it asks pydicom then. It never answers differently from pydicom where that reads the file; sequences of
+known length it passes over, and does not see what is broken within.
 """
 
 import struct

@@ -32,16 +32,26 @@ def measure(maps: Maps, grid: Grid, threshold: float, min_ml: float) -> tuple[tu
     A lesion is a 26-connected region at or above `threshold` of at least `min_ml`; beyond 255 the smallest are left
     out of the label map, which PS3.3 C.8.20 would allow but no reader expects.
     """
-    mask = sitk.GetImageFromArray((maps.probability >= threshold).astype(np.uint8))
-    grid.place(mask)
-    smallest = max(1, int(np.ceil(min_ml / grid.voxel_ml)))
-    labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask, True), smallest)
-    labels = labels * sitk.Cast(labels <= _MOST_LABELS, labels.GetPixelID())
+    array = _labelled(maps.probability >= threshold, max(1, int(np.ceil(min_ml / grid.voxel_ml))))
+    labels = sitk.GetImageFromArray(array)
+    grid.place(labels)
     shape = sitk.LabelShapeStatisticsImageFilter()
     shape.Execute(labels)
-    array = np.asarray(sitk.GetArrayFromImage(labels), dtype=np.uint8)
     lesions = tuple(_lesion(int(n), shape, array, (maps, grid)) for n in sorted(shape.GetLabels()))
     return lesions, array
+
+
+def _labelled(mask: NDArray[np.bool_], smallest: int) -> NDArray[np.uint8]:
+    """Return the labels of the parts of `mask` of `smallest` voxels or more; only the box around them is searched."""
+    array = np.zeros(mask.shape, dtype=np.uint8)
+    sides = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    if not sides[0].size:
+        return array
+    box = tuple(slice(int(side[0]), int(side[-1]) + 1) for side in sides)
+    parts = sitk.ConnectedComponent(sitk.GetImageFromArray(mask[box].astype(np.uint8)), True)
+    found = sitk.GetArrayFromImage(sitk.RelabelComponent(parts, smallest))
+    array[box] = np.where(found <= _MOST_LABELS, found, 0)
+    return array
 
 
 def _lesion(

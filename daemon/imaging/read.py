@@ -14,6 +14,7 @@ from pydicom.pixels.utils import iter_pixels
 from daemon.domain.reasons import Reason
 from daemon.errors import UnprocessableError
 from daemon.imaging.frames import Frame, frames_of, normal
+from daemon.imaging.plain import plain
 from daemon.imaging.unpack import MOST_FRAME, MOST_HEADER, MOST_VOXELS, check_frames, opened
 from daemon.imaging.volume import Grid, Vector, Volume
 
@@ -84,27 +85,51 @@ def read_series(paths: Sequence[Path]) -> SourceSeries:
 
 
 def _frames(path: Path) -> list[Frame]:
-    header = _header(path)
+    header, pixels_at = _parsed(path)
+    if int(header.get("SamplesPerPixel") or 1) != 1:
+        raise UnprocessableError(Reason.COLOUR_PIXELS, f"instance {header.get('SOPInstanceUID')} holds colour pixels")
     try:
-        return list(frames_of(path, header))
+        frames = list(frames_of(path, header, pixels_at))
+        if all(map(_is_placed, frames)):
+            return frames
+        cause: Exception | None = None
     except (TypeError, ValueError) as error:
-        # Its words quote the value, which may be anything.
-        raise UnprocessableError(
-            Reason.NO_GEOMETRY,
-            f"instance {header.get('SOPInstanceUID')} has text or nothing where position, spacing or slope belong",
-        ) from error
+        cause = error
+    # Its words quote the value, which may be anything.
+    raise UnprocessableError(
+        Reason.NO_GEOMETRY,
+        f"instance {header.get('SOPInstanceUID')} has no finite numbers where position, spacing or slope belong",
+    ) from cause
 
 
-def _header(path: Path) -> Dataset:
+def _is_placed(frame: Frame) -> bool:
+    numbers = (*frame.position, *frame.orientation, *frame.spacing, frame.slope, frame.intercept)
+    return bool(np.isfinite(numbers).all() and frame.spacing.min() > 0 and frame.orientation.any())
+
+
+def read_header(path: Path) -> Dataset:
+    """Return an instance without its pixels.
+
+    Raises:
+        UnprocessableError: it cannot be parsed.
+    """
+    return _parsed(path)[0]
+
+
+def _parsed(path: Path) -> tuple[Dataset, int | None]:
+    """Return an instance without its pixels, and where in the file they begin; None where it is deflated."""
     try:
         source, _ = opened(path, MOST_HEADER)
-        header = pydicom.dcmread(source, stop_before_pixels=True, force=False)
+        if source is not path:
+            return pydicom.dcmread(source, stop_before_pixels=True, force=False), None
+        with path.open("rb") as file:
+            header = pydicom.dcmread(file, stop_before_pixels=True, force=False)
+            return header, file.tell()
+    except MemoryError:
+        raise
     except Exception as error:
         # pydicom raises what its parsers raise; all of it means that the bytes are no DICOM.
         raise UnprocessableError(Reason.UNREADABLE_PIXELS, f"an instance cannot be parsed ({error})") from error
-    if int(header.get("SamplesPerPixel") or 1) != 1:
-        raise UnprocessableError(Reason.COLOUR_PIXELS, f"instance {header.get('SOPInstanceUID')} holds colour pixels")
-    return header
 
 
 def _ordered(frames: Sequence[Frame]) -> list[Frame]:
@@ -145,7 +170,9 @@ def _voxels(frames: Sequence[Frame]) -> NDArray[np.float32]:
     for path, group in groupby(sorted(enumerate(frames), key=lambda p: (str(p[1].path), p[1].index)), _path):
         members = list(group)
         wanted = [frame.index for _, frame in members]
-        for (place, frame), pixels in zip(members, _decoded(path, wanted, members[0][1].header), strict=True):
+        alone = plain(members[0][1]) if len(members) == 1 else None
+        found = decoded(path, wanted, members[0][1].header) if alone is None else [alone]
+        for (place, frame), pixels in zip(members, found, strict=True):
             if pixels.shape != voxels.shape[1:]:
                 raise UnprocessableError(
                     Reason.UNREADABLE_PIXELS, f"decoded size {pixels.shape} is not what the header says"
@@ -171,7 +198,12 @@ def _path(pair: tuple[int, Frame]) -> Path:
     return pair[1].path
 
 
-def _decoded(path: Path, indices: Sequence[int], header: Dataset) -> Iterator[NDArray[np.integer]]:
+def decoded(path: Path, indices: Sequence[int], header: Dataset) -> Iterator[NDArray[np.integer]]:
+    """Yield the stored values of frames, counted from 0, of an instance with this `header`.
+
+    Raises:
+        UnprocessableError: they cannot be decoded, or claim to be larger than the header says.
+    """
     count = len(header.get("PerFrameFunctionalGroupsSequence") or [header])
     rows, columns, octets = int(header.Rows), int(header.Columns), max(int(header.get("BitsAllocated") or 8) // 8, 1)
     try:
@@ -179,6 +211,8 @@ def _decoded(path: Path, indices: Sequence[int], header: Dataset) -> Iterator[ND
         if source is path and syntax.is_encapsulated:
             check_frames(path, count, (rows, columns, octets))
         yield from iter_pixels(source, indices=list(indices))
+    except MemoryError:
+        raise
     except Exception as error:
         # Each plug-in raises its own kinds; all of them mean that these pixels cannot be had.
         raise UnprocessableError(Reason.UNREADABLE_PIXELS, f"the pixel data cannot be decoded ({error})") from error

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from daemon.domain.model_bundle import Channel, Normalisation, Recipe
+from daemon.imaging.resample import agree, resample
 from daemon.imaging.volume import Grid, Volume
 
 Array = NDArray[np.float32]
@@ -83,6 +84,8 @@ def neighbour_stack(array: NDArray[Kind], recipe: Recipe, indices: NDArray[np.in
 
 def to_grid(array: Array, model: Grid, target: Grid) -> Array:
     """Return `array` (on the `model` grid) seen on the `target` grid, linearly interpolated, 0 outside."""
+    if agree(model, target):
+        return resample(array, model, target, 0.0)
     image = sitk.GetImageFromArray(array)
     model.place(image)
     seen = sitk.Resample(image, target.blank(), sitk.Transform(), sitk.sitkLinear, 0.0)
@@ -95,15 +98,24 @@ def _outside(channel: Channel) -> float:
 
 def _onto(volume: Volume, grid: Grid, outside: float) -> Array:
     """Resample linearly; smooth first along the axes that become much coarser."""
+    sigma = _smoothing(volume.grid, grid)
+    if agree(volume.grid, grid):
+        return resample(volume.voxels, volume.grid, grid, outside, sigma)
     image = volume.image()
-    along = np.abs(np.array(volume.grid.axes) @ np.array(grid.axes).T) @ np.array(grid.spacing)
-    ratio = along / np.array(volume.grid.spacing)
-    if (ratio > _ALIASING).any():
-        fine = np.array(volume.grid.spacing)
-        sigma = np.where(ratio > _ALIASING, 0.42 * np.sqrt(np.maximum(along**2 - fine**2, 0)), fine * 0.01)
+    if sigma is not None:
         image = sitk.DiscreteGaussian(image, (sigma[::-1] ** 2).tolist(), 32, 0.02, True)
     seen = sitk.Resample(image, grid.blank(), sitk.Transform(), sitk.sitkLinear, outside)
     return np.asarray(sitk.GetArrayFromImage(seen), dtype=np.float32)
+
+
+def _smoothing(source: Grid, target: Grid) -> NDArray[np.float64] | None:
+    """Return the Gaussian's sigma in mm along slice, row and column; None where no axis becomes much coarser."""
+    along = np.abs(np.array(source.axes) @ np.array(target.axes).T) @ np.array(target.spacing)
+    fine = np.array(source.spacing)
+    coarser = along > _ALIASING * fine
+    if not coarser.any():
+        return None
+    return np.where(coarser, 0.42 * np.sqrt(np.maximum(along**2 - fine**2, 0)), fine * 0.01)
 
 
 def _otsu(voxels: Array) -> float:

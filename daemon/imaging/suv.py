@@ -4,6 +4,7 @@ After the vendor-neutral pseudo-code of QIBA (Kinahan et al.) as `calculate-suv`
 decay to the series or administration time, GE and Philips private attributes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -149,7 +150,7 @@ def _private(header: Dataset, tag: tuple[int, int]) -> float | None:
         number = float(value.decode().strip("\0 ") if isinstance(value, bytes) else value)
     except (TypeError, ValueError):
         return None
-    return number if number > 0 else None
+    return number if 0 < number < math.inf else None
 
 
 def _private_moment(header: Dataset, tag: tuple[int, int]) -> datetime | None:
@@ -162,7 +163,7 @@ def _private_moment(header: Dataset, tag: tuple[int, int]) -> datetime | None:
 
 def _positive(header: Dataset, place: Dataset, keyword: str) -> float:
     value = place.get(keyword)
-    if value is None or not float(value) > 0:
+    if value is None or not 0 < float(value) < math.inf:
         raise UnprocessableError(
             Reason.NO_SUV, f"PET instance {header.get('SOPInstanceUID', '')} has no {keyword}, so no SUV can be had"
         )

@@ -60,7 +60,7 @@ def load_bundle(path: Path, trusted: Iterable[TrustedKey] = ()) -> Bundle:
     listed = dict(_lines(path.name, sums))
     _compare(path, listed)
     manifest = _manifest(path, listed)
-    graphs = (manifest.graphs.encoder, manifest.graphs.decoder, manifest.graphs.heads)
+    graphs = [name for member in manifest.members for name in member.files]
     wanted = (*graphs, GOLDEN.as_posix(), *([manifest.novelty] if manifest.novelty else []))
     unlisted = [name for name in wanted if name not in listed]
     if unlisted:
@@ -69,21 +69,34 @@ def load_bundle(path: Path, trusted: Iterable[TrustedKey] = ()) -> Bundle:
     return Bundle(path=path, manifest=manifest, ref=ref, signature=signature, digests=listed)
 
 
-def installed(root: Path, key_files: Iterable[Path] = ()) -> tuple[Bundle, ...]:
+def installed(root: Path, key_files: Iterable[Path] = (), *, newest: bool = True) -> tuple[Bundle, ...]:
     """Return the newest version of every bundle in `root`/<name>/<version>, ordered by name.
 
     Args:
         root: folder of bundles.
         key_files: public keys, PEM; where there are any, each bundle must be signed by one of them.
+        newest: leave older versions out.
 
     Raises:
         FatalError: a bundle is damaged or not signed as it must be, or a key cannot be read.
     """
     trusted = [TrustedKey.read(path) for path in key_files]
-    newest: dict[str, Path] = {}
-    for sums in sorted(root.glob(f"*/*/{SUMS}"), key=lambda p: _version(p.parent.name)):
-        newest[sums.parent.parent.name] = sums.parent
-    return tuple(load_bundle(path, trusted) for _, path in sorted(newest.items()))
+    folders = sorted((sums.parent for sums in root.glob(f"*/*/{SUMS}")), key=lambda path: _version(path.name))
+    last = {folder.parent.name: folder for folder in folders}
+    chosen = list(last.values()) if newest else folders
+    return tuple(load_bundle(path, trusted) for path in sorted(chosen, key=lambda path: path.parent.name))
+
+
+def needed(root: Path, key_files: Iterable[Path] = ()) -> tuple[Bundle, ...]:
+    """Return what `installed` does, at least one.
+
+    Raises:
+        FatalError: there is none, or as `installed` says.
+    """
+    bundles = installed(root, key_files)
+    if not bundles:
+        raise FatalError(f"no model bundle in {root}; set inference.models or install one")
+    return bundles
 
 
 def _version(text: str) -> tuple[int, ...]:

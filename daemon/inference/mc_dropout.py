@@ -1,6 +1,7 @@
 """MC-dropout (Gal and Ghahramani 2016): encoder once, decoder often but only where tumour is conceivable.
 
 Masks are drawn from Philox keyed by what is read and by whom, so that the same study gives the same answer to the bit.
+Of an ensemble (Lakshminarayanan et al. 2017) each member has its share of the passes, and all passes count alike.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from daemon.inference.novelty import describe
 from daemon.inference.session import Model
 
 Array = NDArray[np.float32]
+Masks = list[dict[str, Array]]
 # Slices per run: fixed, since the batch size may choose other kernels and so other last bits; few, so that their boxes
 # fit tightly and their features are small.
 CHUNK = 8
@@ -68,14 +70,18 @@ def seed_of(key: str) -> int:
 
 def draw(dropout: Dropout, rng: np.random.Generator) -> dict[str, Array]:
     """Return one pass's channel masks: 0, or 1/(1-rate); mask names in sorted order."""
-    shapes = {
+    scale = 1 / (1 - dropout.rate)
+    return {
+        name: ((rng.random(shape) >= dropout.rate) * scale).astype(np.float32)
+        for name, shape in sorted(_shapes(dropout).items())
+    }
+
+
+def _shapes(dropout: Dropout) -> dict[str, tuple[int, ...]]:
+    return {
         **{name: (1, width, 1, 1) for name, width in dropout.decoder_masks.items()},
         **{name: (1, width, 1, 1) for name, width in dropout.head_masks.items()},
         "h_survive": (1, dropout.head_masks["h_survive"]),
-    }
-    scale = 1 / (1 - dropout.rate)
-    return {
-        name: ((rng.random(shape) >= dropout.rate) * scale).astype(np.float32) for name, shape in sorted(shapes.items())
     }
 
 
@@ -86,7 +92,8 @@ def infer(model: Model, prepared: Prepared, key: str, passes: int | None = None)
         model: the loaded bundle.
         prepared: its model input.
         key: what the masks are drawn from.
-        passes: number of stochastic passes; the bundle's own where None.
+        passes: number of stochastic passes, of an ensemble's members together and up to a multiple of theirs; the
+            bundle's own where None, 0 for one pass of each member without dropout.
 
     Raises:
         UnprocessableError: the study is thinner than the model's view, or a number came out infinite or undefined.
@@ -100,9 +107,12 @@ def infer(model: Model, prepared: Prepared, key: str, passes: int | None = None)
         )
     seed = seed_of(key)
     rng = np.random.Generator(np.random.Philox(seed))
-    masks = [draw(dropout, rng) for _ in range(passes or dropout.passes)]
+    # All members of an ensemble count alike: as many passes each, under masks of its own.
+    each = -(-(dropout.passes if passes is None else passes) // len(model.members))
+    masks = [[draw(dropout, rng) for _ in range(each)] for _ in model.members]
     voxels = _Voxels.of(prepared.array.shape[1:])
-    deepest = np.concatenate([_read(model, prepared, part, (masks, voxels)) for part in _chunks(count)])
+    parts = [_read(model, prepared, part, (masks, voxels)) for part in _chunks(count)]
+    deepest = [np.concatenate(maps) for maps in zip(*parts, strict=True)]
     cam, tumours, risks = _judge(model, deepest, masks)
     if not (np.isfinite(voxels.mean).all() and np.isfinite([*tumours, *risks]).all()):
         raise UnprocessableError(
@@ -112,7 +122,7 @@ def infer(model: Model, prepared: Prepared, key: str, passes: int | None = None)
     return Inference(
         probability=probability,
         sd=sd,
-        entropy=binary_entropy(probability),
+        entropy=np.stack([binary_entropy(plane) for plane in probability]),
         mutual_information=voxels.mutual,
         cam=cam,
         tumour_logits=tumours,
@@ -127,10 +137,13 @@ def calibrated(probability: Array, sd: Array, calibration: Calibration) -> tuple
     slope, intercept = calibration.voxel_slope, calibration.voxel_intercept
     if (slope, intercept) == (1.0, 0.0):
         return probability, sd
-    p = np.clip(probability, 1e-7, 1 - 1e-7)
-    moved = _sigmoid(np.float32(slope) * (np.log(p) - np.log1p(-p)) + np.float32(intercept))
-    steepness = slope * moved * (1 - moved) / (p * (1 - p))
-    return moved, np.asarray(np.minimum(sd * steepness, 0.5), dtype=np.float32)
+    moved, spread = np.empty_like(probability), np.empty_like(sd)
+    for index, plane in enumerate(probability):  # a slice at a time: a dozen whole volumes would be the peak of memory
+        p = np.clip(plane, 1e-7, 1 - 1e-7)
+        moved[index] = _sigmoid(np.float32(slope) * (np.log(p) - np.log1p(-p)) + np.float32(intercept))
+        steepness = slope * moved[index] * (1 - moved[index]) / (p * (1 - p))
+        spread[index] = np.minimum(sd[index] * steepness, 0.5)
+    return moved, spread
 
 
 def binary_entropy(probability: Array) -> Array:
@@ -170,33 +183,40 @@ class _Moments:
         self.doubt += binary_entropy(values)
 
 
-def _read(model: Model, prepared: Prepared, part: range, into: tuple[list[dict[str, Array]], _Voxels]) -> Array:
-    """Fill in the voxels of the slices in `part` and return their f4.
+def _read(model: Model, prepared: Prepared, part: range, into: tuple[list[Masks], _Voxels]) -> list[Array]:
+    """Fill in the voxels of the slices in `part` and return each member's f4.
 
     Features are forgotten with their chunk, so a long study needs no more memory than a short one.
     """
     masks, voxels = into
-    maps = model.encode(neighbour_stack(prepared.array, model.manifest.recipe, np.array(part)))
+    stack = neighbour_stack(prepared.array, model.manifest.recipe, np.array(part))
+    features = [member.encode(stack) for member in model.members]
     ones = {n: np.ones((1, w, 1, 1), np.float32) for n, w in model.manifest.dropout.decoder_masks.items()}
-    first = _sigmoid(model.decode(maps, ones))
-    voxels.mean[part.start : part.stop] = first
-    for box in boxes(first >= model.manifest.calibration.explore_threshold):
-        moments = _sample(model, maps, box, masks)
+    first = [_sigmoid(member.decode(maps, ones)) for member, maps in zip(model.members, features, strict=True)]
+    voxels.mean[part.start : part.stop] = np.mean(first, axis=0)
+    conceivable = np.max(first, axis=0) >= model.manifest.calibration.explore_threshold
+    for box in boxes(conceivable) if any(masks) else ():
+        moments = _sample(model, features, box, masks)
         z, rows, columns = box.region
         where = (slice(part.start + z.start, part.start + z.stop), rows, columns)
         voxels.mean[where] = moments.mean
         voxels.sd[where] = np.sqrt(moments.squares / moments.passes)
         voxels.mutual[where] = np.maximum(binary_entropy(moments.mean) - moments.doubt / moments.passes, 0)
-    return maps[-1]
+    return [maps[-1] for maps in features]
 
 
 def _judge(
-    model: Model, deepest: Array, masks: list[dict[str, Array]]
+    model: Model, deepest: list[Array], masks: list[Masks]
 ) -> tuple[Array, tuple[float, ...], tuple[float, ...]]:
-    names = model.manifest.dropout.head_masks
-    ones = {n: np.ones_like(masks[0][n]) for n in names}
-    cam, _, _ = model.judge(deepest, ones)
-    pairs = [model.judge(deepest, {n: m[n] for n in names})[1:] for m in masks]
+    """Return the members' mean activation map, and each pass's tumour logit and risk."""
+    dropout = model.manifest.dropout
+    names = dropout.head_masks
+    ones = {n: np.ones(shape, np.float32) for n, shape in _shapes(dropout).items() if n in names}
+    plain = [member.judge(maps, ones) for member, maps in zip(model.members, deepest, strict=True)]
+    cam = np.mean([maps for maps, _, _ in plain], axis=0)
+    reading = zip(model.members, deepest, masks, strict=True)
+    pairs = [member.judge(maps, {n: m[n] for n in names})[1:] for member, maps, drawn in reading for m in drawn]
+    pairs = pairs or [(tumour, risk) for _, tumour, risk in plain]
     return cam, tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
 
 
@@ -244,14 +264,15 @@ def _box(cells: NDArray[np.bool_], spans: Spans) -> Box:
     )
 
 
-def _sample(model: Model, maps: list[Array], box: Box, masks: list[dict[str, Array]]) -> _Moments:
-    cropped = [_crop(m, box, level) for level, m in enumerate(maps)]
+def _sample(model: Model, features: list[list[Array]], box: Box, masks: list[Masks]) -> _Moments:
     shape = tuple(part.stop - part.start for part in box.region)
     mean, squares, doubt = (np.zeros(shape, dtype=np.float32) for _ in range(3))
     moments = _Moments(mean=mean, squares=squares, doubt=doubt)
-    for mask in masks:
-        named = {name: mask[name] for name in model.manifest.dropout.decoder_masks}
-        moments.add(_sigmoid(model.decode(cropped, named)))
+    for member, maps, drawn in zip(model.members, features, masks, strict=True):
+        cropped = [_crop(m, box, level) for level, m in enumerate(maps)]
+        for mask in drawn:
+            named = {name: mask[name] for name in model.manifest.dropout.decoder_masks}
+            moments.add(_sigmoid(member.decode(cropped, named)))
     return moments
 
 

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,19 +15,19 @@ Array = NDArray[np.float32]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def describe(image: Array, deepest: Array) -> Array:
-    """Return what a study looks like to the model, as one vector (c + 5 x channels,).
+def describe(image: Array, deepest: Sequence[Array]) -> Array:
+    """Return what a study looks like to the model, as one vector (members x c + 5 x channels,).
 
     Args:
         image: prepared input (channels, slices, rows, columns).
-        deepest: f4 of all slices (slices, c, h, w).
+        deepest: each member's f4 of all slices (slices, c, h, w).
 
     Returns:
         The mean of each deepest feature, then intensity quantiles of each input channel.
     """
     thinned = image[:, :, ::4, ::4].reshape(len(image), -1)
     levels = np.quantile(thinned, QUANTILES, axis=1).T
-    return np.concatenate([deepest.mean(axis=(0, 2, 3)), levels.ravel()]).astype(np.float32)
+    return np.concatenate([*(maps.mean(axis=(0, 2, 3)) for maps in deepest), levels.ravel()]).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

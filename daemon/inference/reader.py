@@ -1,10 +1,14 @@
 """The whole of reading: source series to findings, outline and uncertainty maps on the source grid."""
 
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from daemon.domain.decision import RawNumbers, decide
 from daemon.domain.model_bundle import BundleRef, InstalledBundle
@@ -13,10 +17,12 @@ from daemon.errors import FatalError, UnprocessableError
 from daemon.imaging.lesions import Maps, measure
 from daemon.imaging.reading import Reading
 from daemon.imaging.steps import prepare, to_grid
-from daemon.imaging.volume import Volume
+from daemon.imaging.volume import Grid, Volume
 from daemon.inference.bundle import Bundle, load_bundle
-from daemon.inference.mc_dropout import Inference, infer
+from daemon.inference.mc_dropout import CELL, Inference, infer
 from daemon.inference.session import Model
+
+LOGGER = logging.getLogger(__name__)
 
 
 def read_study(volumes: Mapping[str, Volume], model: Model, key: str, passes: int | None = None) -> Reading:
@@ -26,7 +32,7 @@ def read_study(volumes: Mapping[str, Volume], model: Model, key: str, passes: in
         volumes: MR, or PET in SUVbw g/ml and CT in HU.
         model: the loaded bundle.
         key: study UID and bundle digest; the same key gives the same answer.
-        passes: number of MC passes; the bundle's own where None.
+        passes: number of MC passes; the bundle's own where None, 0 for one pass without dropout.
     """
     calibration = model.manifest.calibration
     reference = volumes[model.manifest.recipe.channels[0].role]
@@ -35,9 +41,7 @@ def read_study(volumes: Mapping[str, Volume], model: Model, key: str, passes: in
     ready = time.perf_counter()
     raw = infer(model, prepared, key, passes)
     inferred = time.perf_counter()
-    probability, sd, entropy = (
-        to_grid(m, prepared.grid, reference.grid) for m in (raw.probability, raw.sd, raw.entropy)
-    )
+    probability, sd = (to_grid(m, prepared.grid, reference.grid) for m in (raw.probability, raw.sd))
     suv = reference.voxels if "PET" in volumes else None
     maps = Maps(probability=probability, sd=sd, suv=suv)
     lesions, labels = measure(maps, reference.grid, calibration.mask_threshold, calibration.min_lesion_ml)
@@ -51,9 +55,18 @@ def read_study(volumes: Mapping[str, Volume], model: Model, key: str, passes: in
         labels=labels,
         probability=probability,
         sd=sd,
-        entropy=entropy,
+        activation=_coarse(raw.cam, prepared.grid),
+        find_entropy=partial(to_grid, raw.entropy, prepared.grid, reference.grid),
         seconds={"prepare": ready - started, "infer": inferred - ready, "measure": measured - inferred},
     )
+
+
+def _coarse(cam: NDArray[np.float32], grid: Grid) -> Volume:
+    """Return the activation map in its place: its voxels are squares of `CELL` x `CELL` of the model's."""
+    x, y, z = grid.points(np.array([[0, (CELL - 1) / 2, (CELL - 1) / 2]]))[0]
+    spacing = (grid.spacing[0], grid.spacing[1] * CELL, grid.spacing[2] * CELL)
+    size = (cam.shape[0], cam.shape[1], cam.shape[2])
+    return Volume(voxels=cam, grid=replace(grid, size=size, spacing=spacing, origin=(float(x), float(y), float(z))))
 
 
 def numbers(raw: Inference, mask_threshold: float) -> RawNumbers:
@@ -67,20 +80,38 @@ def numbers(raw: Inference, mask_threshold: float) -> RawNumbers:
 
 
 class BundleReader:
-    """Reads with installed bundles; a bundle's graphs are loaded when first needed and stay."""
+    """Reads with installed bundles; a bundle's graphs are loaded when first needed and stay.
 
-    def __init__(self, bundles: Sequence[Bundle], *, threads: int, passes: int | None = None) -> None:
+    `pace` is called again and again during a read, and may raise to break it off.
+    """
+
+    def __init__(
+        self,
+        bundles: Sequence[Bundle],
+        *,
+        threads: int,
+        passes: int | None = None,
+        pace: Callable[[], None] = lambda: None,
+    ) -> None:
         self._bundles = {bundle.ref: bundle for bundle in bundles}
         self._models: dict[BundleRef, Model] = {}
         self._threads = threads
         self._passes = passes
+        self._pace = pace
 
     def bundles(self) -> tuple[InstalledBundle, ...]:
         """Return what can be read with."""
         return tuple(InstalledBundle(ref=ref, manifest=b.manifest) for ref, b in self._bundles.items())
 
-    def read(self, ref: BundleRef, volumes: Mapping[str, Volume], study_uid: str) -> Reading:
-        """Read `volumes` with the bundle `ref`; the same study and bundle give the same answer.
+    def warm(self) -> None:
+        """Load every bundle, so that the first study waits for none; what cannot be loaded is told at its job."""
+        for ref, bundle in self._bundles.items():
+            with suppress(UnprocessableError):
+                self._models.setdefault(ref, self._load(bundle))
+        LOGGER.info("%d of %d models loaded", len(self._models), len(self._bundles))
+
+    def read(self, ref: BundleRef, volumes: Mapping[str, Volume], study_uid: str, passes: int | None = None) -> Reading:
+        """Read `volumes` with the bundle `ref`; the same study, bundle and `passes` give the same answer.
 
         Raises:
             UnprocessableError: that bundle is not installed (any more), or was damaged since the start.
@@ -90,13 +121,13 @@ class BundleReader:
                 Reason.MODEL, f"bundle {ref.name} {ref.version} is not installed; install it and retry the job"
             )
         model = self._models.get(ref) or self._models.setdefault(ref, self._load(self._bundles[ref]))
-        return read_study(volumes, model, f"{study_uid} {ref.digest}", self._passes)
+        return read_study(volumes, model, f"{study_uid} {ref.digest}", self._passes if passes is None else passes)
 
     def _load(self, bundle: Bundle) -> Model:
         """Load a bundle that must still be the one that was there at the start, which may be weeks ago."""
         try:
             again = load_bundle(bundle.path)
-            model = Model(again, threads=self._threads)
+            model = Model(again, threads=self._threads, pace=self._pace)
         except (FatalError, OSError) as error:
             raise UnprocessableError(
                 Reason.MODEL, f"bundle {bundle.ref.name} cannot be loaded ({error}); mend it, restart, retry the job"

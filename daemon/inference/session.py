@@ -1,18 +1,21 @@
-"""A bundle's three graphs, loaded into ONNX Runtime."""
+"""A bundle's graphs, three of each member, loaded into ONNX Runtime."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from daemon.domain.model_bundle import Manifest
+from daemon.domain.model_bundle import Dropout, Graphs, Manifest, folders
 from daemon.errors import FatalError
 from daemon.inference.bundle import GOLDEN, Bundle
 from daemon.inference.novelty import Bank
 
 # How a tensor says that its values are in another file (`external_data`, key "location"), as protobuf writes it.
 _ELSEWHERE = b"\x0a\x08location\x12"
+# What it says where an operator, or its own arena, asks for memory in vain.
+_NO_MEMORY = ("std::bad_alloc", "Failed to allocate memory")
 
 Array = NDArray[np.float32]
 Feed = Mapping[str, Array]
@@ -26,15 +29,79 @@ def _whole(bundle: Bundle, name: str) -> bytes:
     return content
 
 
-class Model:
-    """Runs encoder, decoder and heads; the same input gives the same bits on any number of threads."""
+def _session(content: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-    def __init__(self, bundle: Bundle, *, threads: int = 2) -> None:
-        """Load the graphs.
+
+@contextmanager
+def _memory_told() -> Iterator[None]:
+    """Raise a MemoryError where ONNX Runtime says that memory ran out, which it does by two classes of its own."""
+    try:
+        yield
+    except Exception as error:
+        if any(words in str(error) for words in _NO_MEMORY):
+            raise MemoryError("ONNX Runtime has no memory left") from error
+        raise
+
+
+class Member:
+    """Runs one network's encoder, decoder and heads; the same input gives the same bits on any number of threads."""
+
+    def __init__(
+        self, bundle: Bundle, graphs: Graphs, options: onnxruntime.SessionOptions, pace: Callable[[], None]
+    ) -> None:
+        """Load the graphs; `pace` is called before each run of one, and may raise to break off.
 
         Raises:
             FatalError: ONNX Runtime refuses a graph, for an operator that it does not know among others, or a graph
                 keeps values outside its file.
+        """
+        self._pace = pace
+        contents = [_whole(bundle, name) for name in graphs.files]
+        options.enable_cpu_mem_arena = True
+        try:
+            with _memory_told():
+                self._encoder, self._decoder = (_session(content, options) for content in contents[:2])
+                # These read a whole study at once: an arena would keep what that took for as long as the worker lives.
+                options.enable_cpu_mem_arena = False
+                self._heads = _session(contents[2], options)
+        except MemoryError:
+            raise
+        except Exception as error:
+            # ONNX Runtime raises a class of its own per fault, all under Exception.
+            raise FatalError(f"bundle {bundle.ref.name}: a graph cannot be loaded: {error}") from error
+
+    def encode(self, stack: Array) -> list[Array]:
+        """Return f0..f4 of an input stack (n, channels x neighbours, H, W)."""
+        self._pace()
+        with _memory_told():
+            maps: list[Array] = self._encoder.run(None, {"image": stack})
+        return maps
+
+    def decode(self, maps: Sequence[Array], masks: Feed) -> Array:
+        """Return logits (n, H, W) of maps f0..f4 under the decoder masks."""
+        feed = {f"f{i}": m for i, m in enumerate(maps)}
+        self._pace()
+        with _memory_told():
+            logits: Array = self._decoder.run(None, {**feed, **masks})[0]
+        return logits[:, 0]
+
+    def judge(self, deepest: Array, masks: Feed) -> tuple[Array, float, float]:
+        """Return activation map logits (n, h, w), tumour logit and log hazard of all slices' f4."""
+        self._pace()
+        with _memory_told():
+            cam, tumour, risk = self._heads.run(None, {"f4": deepest, **masks})
+        return cam[:, 0], float(tumour[0]), float(risk[0])
+
+
+class Model:
+    """A bundle's networks, one or an ensemble's `members`, and what it knows of its training."""
+
+    def __init__(self, bundle: Bundle, *, threads: int = 2, pace: Callable[[], None] = lambda: None) -> None:
+        """Load all graphs; `pace` is called before each run of one, and may raise to break off.
+
+        Raises:
+            FatalError: a graph or the novelty bank cannot be loaded.
         """
         self.bundle = bundle
         options = onnxruntime.SessionOptions()
@@ -42,16 +109,7 @@ class Model:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        graphs = bundle.manifest.graphs
-        contents = [_whole(bundle, name) for name in (graphs.encoder, graphs.decoder, graphs.heads)]
-        try:
-            self._encoder, self._decoder, self._heads = (
-                onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-                for content in contents
-            )
-        except Exception as error:
-            # ONNX Runtime raises a class of its own per fault, all under Exception.
-            raise FatalError(f"bundle {bundle.ref.name}: a graph cannot be loaded: {error}") from error
+        self.members = tuple(Member(bundle, graphs, options, pace) for graphs in bundle.manifest.members)
         bank = bundle.manifest.novelty
         self._bank = Bank.parse(bundle.content(bank), bank) if bank else None
 
@@ -59,22 +117,6 @@ class Model:
     def manifest(self) -> Manifest:
         """Return the bundle's manifest."""
         return self.bundle.manifest
-
-    def encode(self, stack: Array) -> list[Array]:
-        """Return f0..f4 of an input stack (n, channels x neighbours, H, W)."""
-        maps: list[Array] = self._encoder.run(None, {"image": stack})
-        return maps
-
-    def decode(self, maps: Sequence[Array], masks: Feed) -> Array:
-        """Return logits (n, H, W) of maps f0..f4 under the decoder masks."""
-        feed = {f"f{i}": m for i, m in enumerate(maps)}
-        logits: Array = self._decoder.run(None, {**feed, **masks})[0]
-        return logits[:, 0]
-
-    def judge(self, deepest: Array, masks: Feed) -> tuple[Array, float, float]:
-        """Return activation map logits (n, h, w), tumour logit and log hazard of all slices' f4."""
-        cam, tumour, risk = self._heads.run(None, {"f4": deepest, **masks})
-        return cam[:, 0], float(tumour[0]), float(risk[0])
 
     def novelty(self, embedding: Array) -> float:
         """Return how far a study (d,) is from those the model was trained on; 0 where the bundle has no bank."""
@@ -92,15 +134,25 @@ def verify(model: Model) -> tuple[str, ...]:
     with np.load(path) as golden:
         stored = {name: golden[name] for name in golden.files}
     got = replay(model, stored)
-    return tuple(sorted(name for name, value in got.items() if not np.array_equal(value, stored[name])))
+    return tuple(sorted(name for name, value in got.items() if not np.array_equal(value, stored.get(name, ()))))
 
 
 def replay(model: Model, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return every output for golden inputs: `image` and one mask per mask name."""
-    dropout = model.manifest.dropout
-    maps = model.encode(inputs["image"])
-    logits = model.decode(maps, {name: inputs[name] for name in dropout.decoder_masks})
-    cam, tumour, risk = model.judge(maps[-1], {name: inputs[name] for name in dropout.head_masks})
+    """Return every output of every member for golden inputs: `image` and one mask per mask name.
+
+    An ensemble's further members have theirs as `member-2/logits`, as the bundle has their files.
+    """
+    return {
+        f"{folder}{name}": value
+        for folder, member in zip(folders(len(model.members)), model.members, strict=True)
+        for name, value in _outputs(member, model.manifest.dropout, inputs).items()
+    }
+
+
+def _outputs(member: Member, dropout: Dropout, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    maps = member.encode(inputs["image"])
+    logits = member.decode(maps, {name: inputs[name] for name in dropout.decoder_masks})
+    cam, tumour, risk = member.judge(maps[-1], {name: inputs[name] for name in dropout.head_masks})
     outputs = {f"f{i}": m for i, m in enumerate(maps)}
     numbers = {name: np.array([v], dtype=np.float32) for name, v in (("tumour_logit", tumour), ("risk", risk))}
     return {**outputs, "logits": logits, "cam": cam, **numbers}

@@ -6,7 +6,8 @@ import shutil
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from datetime import datetime
+from contextlib import suppress
+from datetime import timedelta
 from io import FileIO
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from pathlib import Path
 _FLUSHES = 32
 
 HEAD_BYTES = 1 << 16
+# What a sweep puts aside before it deletes it.
+_ASIDE = ".swept"
 
 
 class Draft:
@@ -24,6 +27,7 @@ class Draft:
         self._flushes = flushes
         self.path = incoming / f"{uuid.uuid4().hex}.part"
         self._file: FileIO = self.path.open("xb", buffering=0)
+        self._inode = os.fstat(self._file.fileno()).st_ino
         self._hash = hashlib.sha256()
         self._flushing: tuple[Future[None], ...] = ()
         self._shared = False
@@ -61,16 +65,19 @@ class Draft:
 
         It outlives this process from now on, and the machine's power after `sync`. Bytes and name are flushed at the
         same time, because each may take a tick of the disk's clock, and while the caller goes on. A file that is there
-        already has the same bytes and is replaced by itself.
+        already has the same bytes, or had them, and is replaced; only by one that is durable, for it may be promised.
+
+        Raises:
+            OSError: the disk refuses.
         """
         target = place(self._objects, self.digest)
-        self._shared = target.exists()
+        shared = target.exists()
+        self._flushing = (self._flushes.submit(os.fsync, self._file.fileno()),)
+        if shared:
+            self._flushing[0].result()
         self.path.rename(target)
-        self.path = target
-        self._flushing = (
-            self._flushes.submit(os.fsync, self._file.fileno()),
-            self._flushes.submit(_sync_folder, target.parent),
-        )
+        self.path, self._shared = target, shared
+        self._flushing = (*self._flushing, self._flushes.submit(_sync_folder, target.parent))
 
     def sync(self) -> None:
         """Wait until the file is durable.
@@ -84,11 +91,12 @@ class Draft:
             flush.result()
 
     def drop(self) -> None:
-        """Forget the file; one that was there before with the same bytes may be promised to its sender, and stays."""
+        """Forget the file; what another put in its place, before or since, may be promised to a sender, and stays."""
         wait(self._flushing)
         self._file.close()
-        if not self._shared:
-            self.path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if not self._shared and self.path.stat().st_ino == self._inode:
+                self.path.unlink()
 
 
 class Spool:
@@ -141,20 +149,65 @@ class Spool:
         for digest in digests:
             self.path(digest).unlink(missing_ok=True)
 
-    def sweep(self, kept: set[str], before: datetime) -> int:
-        """Delete drafts and files that no row names and that nobody touched since `before`; return how many.
+    def sweep(self, kept: set[str], age: timedelta) -> int:
+        """Delete drafts and files that no row names and that nobody touched for `age`; return how many.
 
-        What is younger may be a file whose row another process is about to commit.
+        What is younger may be a file whose row another process, on another machine perhaps, is about to commit. The
+        age is by the disk's own clock, which dates its files: ours may be another, or wrong.
         """
+        before = self._now() - age.total_seconds()
+        for path in self._incoming.glob(f"*{_ASIDE}"):
+            self._return(path, kept, before)
         odd = [p for p in self._objects.glob("*/*") if p.name not in kept]
-        old = [p for p in (*odd, *self._incoming.glob("*.part")) if _touched(p) < before.timestamp()]
-        for path in old:
-            path.unlink(missing_ok=True)
-        return len(old)
+        old = [p for p in (*odd, *self._incoming.glob("*.part")) if _touched(p) < before]
+        return sum(self._delete(path, before) for path in old)
+
+    def _delete(self, path: Path, before: float) -> bool:
+        """Delete a file that is as old as it was when it was looked at; one received anew since then comes back.
+
+        It is looked at once more where nobody else finds it: a folder on another machine may be known from a copy.
+        """
+        aside = self._incoming / f"{path.stem}{_ASIDE}"
+        with suppress(FileNotFoundError):  # another sweeps too, or retention freed it
+            path.rename(aside)
+            if _touched(aside) < before:
+                aside.unlink()
+                return True
+            self._put_back(aside, path)
+        return False
+
+    def _return(self, aside: Path, kept: set[str], before: float) -> None:
+        """Settle what a sweep that was killed left aside."""
+        with suppress(FileNotFoundError):
+            if aside.stem in kept:
+                self._put_back(aside, self.path(aside.stem))
+            elif _touched(aside) < before:
+                aside.unlink()
+
+    @staticmethod
+    def _put_back(aside: Path, path: Path) -> None:
+        # Durable first: it may take the place of a file with the same bytes that is promised.
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.rename(path)
+        _sync_folder(path.parent)
+
+    def _now(self) -> float:
+        """Return the time by which the disk dates its files."""
+        probe = self._incoming / f"{uuid.uuid4().hex}.part"
+        probe.touch(exist_ok=False)
+        try:
+            return probe.stat().st_mtime
+        finally:
+            probe.unlink()
 
     def sizes(self) -> dict[str, int]:
         """Return the size in bytes of every kept file, by digest."""
-        return {path.name: path.stat().st_size for path in self._objects.glob("*/*")}
+        found = {}
+        for path in self._objects.glob("*/*"):
+            with suppress(FileNotFoundError):  # freed meanwhile
+                found[path.name] = path.stat().st_size
+        return found
 
 
 def _touched(path: Path) -> float:
