@@ -10,8 +10,8 @@ from pydicom.dataset import Dataset
 
 from daemon.domain.output import OutputKind
 from daemon.imaging.volume import Grid
-from daemon.results.check_report import check_report
-from daemon.results.context import ResultContext
+from daemon.results.check_report import check_refusal, check_report
+from daemon.results.context import Origin, RefusalContext, ResultContext
 from daemon.results.refusal import held
 
 POSITION_TOLERANCE_MM = 0.1
@@ -45,7 +45,7 @@ def check(context: ResultContext, labels: NDArray[np.uint8], contents: Mapping[O
         raise held("result", f"it is {sorted(contents)} where {sorted(wanted)} is due")
     objects = {kind: pydicom.dcmread(BytesIO(content)) for kind, content in contents.items()}
     for kind, dataset in objects.items():
-        _complete(kind, dataset, context)
+        complete(kind, dataset, context)
     outline = objects.get(OutputKind.SEGMENTATION)
     if outline is not None:
         _references(outline, context)
@@ -53,11 +53,27 @@ def check(context: ResultContext, labels: NDArray[np.uint8], contents: Mapping[O
     check_report(objects[OutputKind.REPORT], outline, context)
 
 
-def _complete(kind: OutputKind, dataset: Dataset, context: ResultContext) -> None:
+def check_not_processed(context: RefusalContext, content: bytes) -> None:
+    """Read the report of a study that was not read back.
+
+    Raises:
+        UnprocessableError: it lacks something, or says another thing than was refused.
+    """
+    document = pydicom.dcmread(BytesIO(content))
+    complete(OutputKind.REPORT, document, context)
+    check_refusal(document, context)
+
+
+def complete(kind: OutputKind, dataset: Dataset, context: Origin) -> None:
+    """Check what every object must hold.
+
+    Raises:
+        UnprocessableError: something is missing, or patient or study are not the source's.
+    """
     missing = [keyword for keyword in _REQUIRED if not dataset.get(keyword)]
     if missing:
         raise held(kind.value, f"{', '.join(missing)} missing")
-    header = context.source.header
+    header = context.header
     for keyword in ("StudyInstanceUID", "PatientID", "PatientName"):
         if str(dataset.get(keyword) or "") != str(header.get(keyword) or ""):
             raise held(kind.value, f"{keyword} is not the source's")

@@ -6,8 +6,9 @@ from pydicom.dataset import Dataset
 
 from daemon.domain import codes
 from daemon.domain.codes import Concept
-from daemon.domain.finding import Estimate, Lesion
-from daemon.results.context import MOST_LESIONS, ResultContext
+from daemon.domain.finding import Answer, Estimate, Lesion
+from daemon.results.check_words import check_words
+from daemon.results.context import MOST_LESIONS, Origin, RefusalContext, ResultContext
 from daemon.results.refusal import held
 
 MEASUREMENT_GROUP = "125007"
@@ -24,15 +25,47 @@ def check_report(document: Dataset, segmentation: Dataset | None, context: Resul
     """Compare a report that was written with what was found.
 
     Raises:
-        UnprocessableError: a number is missing, too many or another; the answer is another; it refers to another
-            outline than `segmentation`, or to instances that are neither it nor the sources'; it names other
+        UnprocessableError: a number is missing, too many or another; the answer, or its sentence, is another; it refers
+            to another outline than `segmentation`; its evidence is not that and the sources; it names other
             predecessors than it has, or one twice.
     """
     _numbers(document, context)
+    check_words(document, context)
     _answer(document, context)
     _outline(document, segmentation)
     _evidence(document, segmentation, context)
     _predecessors(document, context)
+
+
+def check_refusal(document: Dataset, context: RefusalContext) -> None:
+    """Compare a report that nothing was read with the refusal.
+
+    Raises:
+        UnprocessableError: it says another thing, holds a number, or names other instances or predecessors.
+    """
+    said = [(_name(item), _said(item)) for item in _items(document) if item.ValueType in ("CODE", "TEXT", "NUM")]
+    wanted = [
+        (codes.CONCLUSION.value, context.conclusion),
+        (codes.RESULT.value, codes.ANSWERS[Answer.NOT_PROCESSED].value),
+        (codes.NOT_PROCESSED_REASON.value, codes.REASONS[context.reason].value),
+        *((codes.RECEIVED.value, arrival) for arrival in context.arrivals),
+    ]
+    ours = {codes.CONCLUSION.value, codes.RESULT.value, codes.NOT_PROCESSED_REASON.value, codes.RECEIVED.value}
+    if [pair for pair in said if pair[0] in ours] != wanted or any(i.ValueType == "NUM" for i in _items(document)):
+        raise held("SR", "it does not say what was refused, and that alone")
+    if _evident(document) != {instance.sop_instance_uid for instance in context.received}:
+        raise held("SR", "its evidence is not what was received")
+    _predecessors(document, context)
+
+
+def _items(item: Dataset) -> Iterator[Dataset]:
+    for child in item.get("ContentSequence") or ():
+        yield child
+        yield from _items(child)
+
+
+def _said(item: Dataset) -> str:
+    return str(item.TextValue) if item.ValueType == "TEXT" else _code(item) if item.ValueType == "CODE" else ""
 
 
 def _numbers(document: Dataset, context: ResultContext) -> None:
@@ -44,7 +77,7 @@ def _numbers(document: Dataset, context: ResultContext) -> None:
             raise held("SR", f"{place[1]} {place[2]} is not what was found".replace("  ", " "))
 
 
-def _predecessors(document: Dataset, context: ResultContext) -> None:
+def _predecessors(document: Dataset, context: Origin) -> None:
     named = [
         str(reference.ReferencedSOPInstanceUID)
         for study in document.get("PredecessorDocumentsSequence") or ()
@@ -152,14 +185,17 @@ def _outline(document: Dataset, segmentation: Dataset | None) -> None:
 def _evidence(document: Dataset, segmentation: Dataset | None, context: ResultContext) -> None:
     known = {f.sop_instance_uid for series in (context.source, *context.others) for f in series.frames}
     outlined = set() if segmentation is None else {str(segmentation.SOPInstanceUID)}
-    named = {
+    if _evident(document) != known | outlined:
+        raise held("SR", "its evidence is not all that was read, and the outline")
+
+
+def _evident(document: Dataset) -> set[str]:
+    return {
         str(reference.ReferencedSOPInstanceUID)
         for study in document.get("CurrentRequestedProcedureEvidenceSequence") or ()
         for series in study.ReferencedSeriesSequence
         for reference in series.ReferencedSOPSequence
     }
-    if not named or not outlined <= named or not named <= known | outlined:
-        raise held("SR", "its evidence is not the source and the outline")
 
 
 def _name(item: Dataset) -> str:

@@ -1,18 +1,18 @@
 """SR: Comprehensive 3D SR, TID 1500, titled so that viewers show its text (docs/adr/0004)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from highdicom import sr
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from daemon import uids
 from daemon.domain import codes as ours
 from daemon.domain.codes import Concept
 from daemon.domain.finding import Estimate, Lesion
-from daemon.results.common import coded, source_headers, stamp, triple
-from daemon.results.context import MANUFACTURER, MODEL_NAME, MOST_LESIONS, REPORT_SERIES_NUMBER, ResultContext
+from daemon.results.common import coded, observing_device, source_headers, stamp, triple
+from daemon.results.context import MANUFACTURER, MOST_LESIONS, REPORT_SERIES_NUMBER, Origin, ResultContext
+from daemon.results.sentence import conclusion, sureness
 from daemon.uids import Role
 
 
@@ -33,15 +33,22 @@ def build(context: ResultContext, segmentation: Dataset | None) -> Dataset:
             for lesion in context.findings.lesions[:MOST_LESIONS]
         ]
     content = sr.MeasurementReport(
-        observation_context=_observer(context),
+        observation_context=observer(context),
         procedure_reported=triple(context.bundle.manifest.target.procedure),
         imaging_measurements=groups,
         title=coded(ours.ONCOLOGY_REPORT),
     )
-    evidence = [*source_headers(context), *([segmentation] if segmentation is not None else [])]
-    document = sr.Comprehensive3DSR(
+    _tell(content[0], context)
+    read_along = [header for series in context.others for header in series.headers]
+    evidence = [*source_headers(context), *read_along, *([segmentation] if segmentation is not None else [])]
+    return document(context, content[0], evidence, context.words("report"))
+
+
+def document(context: Origin, content: Dataset, evidence: Sequence[Dataset], description: str) -> Dataset:
+    """Return `content` as the report of its job: Comprehensive 3D SR, complete, not verified."""
+    made = sr.Comprehensive3DSR(
         evidence=evidence,
-        content=content[0],
+        content=content,
         series_instance_uid=context.uid(Role.REPORT_SERIES),
         series_number=context.series_number(REPORT_SERIES_NUMBER),
         sop_instance_uid=context.uid(Role.REPORT),
@@ -50,25 +57,31 @@ def build(context: ResultContext, segmentation: Dataset | None) -> Dataset:
         is_complete=True,
         is_final=not context.research_use,
         is_verified=False,
-        series_description=context.words("report"),
+        series_description=description,
     )
-    _finish(document, context)
-    return document
+    _finish(made, context)
+    return made
 
 
-def _observer(context: ResultContext) -> sr.ObservationContext:
-    return sr.ObservationContext(
-        observer_device_context=sr.ObserverContext(
-            observer_type=codes.DCM.Device,
-            observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
-                uid=uids.derive(Role.OBSERVER, context.bundle.ref.digest),
-                name=MODEL_NAME,
-                manufacturer_name=MANUFACTURER,
-                model_name=f"{context.bundle.ref.name} {context.bundle.ref.version}",
-                serial_number=context.bundle.ref.digest[:16],
-            ),
-        )
-    )
+def _tell(root: sr.ContainerContentItem, context: ResultContext) -> None:
+    """Put the words where they are read: conclusion and sureness before the numbers, what was read after them."""
+    first = next(n for n, item in enumerate(root.ContentSequence) if item.RelationshipType == "CONTAINS")
+    root.ContentSequence.insert(first, text(ours.SURENESS, sureness(context.findings)))
+    root.ContentSequence.insert(first, text(ours.CONCLUSION, conclusion(context.findings)))
+    for words in context.read:
+        root.ContentSequence.append(text(ours.READ, words))
+    for words in context.not_read:
+        root.ContentSequence.append(text(ours.NOT_READ, words))
+
+
+def text(name: Concept, value: str) -> sr.TextContentItem:
+    """Return a TEXT item that its container CONTAINS; TID 1500 is extensible."""
+    return sr.TextContentItem(name=coded(name), value=value, relationship_type=sr.RelationshipTypeValues.CONTAINS)
+
+
+def observer(context: Origin) -> sr.ObservationContext:
+    """Return who observed, as a report says it."""
+    return sr.ObservationContext(observer_device_context=observing_device(context))
 
 
 def _study_numbers(context: ResultContext) -> Iterator[_Number]:
@@ -167,13 +180,14 @@ def _evaluations(context: ResultContext) -> list[sr.QualitativeEvaluation]:
     return [sr.QualitativeEvaluation(name=coded(name), value=coded(value)) for name, value in pairs]
 
 
-def _finish(document: Dataset, context: ResultContext) -> None:
-    stamp(document, context)
-    _separate(document)
-    document.PreliminaryFlag = "PRELIMINARY" if context.research_use else "FINAL"
-    document.CodingSchemeIdentificationSequence = [_scheme()]
+def _finish(made: Dataset, context: Origin) -> None:
+    """Give `made` what highdicom leaves out: patient, equipment, marking, coding scheme, predecessors."""
+    stamp(made, context)
+    _separate(made)
+    made.PreliminaryFlag = "PRELIMINARY" if context.research_use else "FINAL"
+    made.CodingSchemeIdentificationSequence = [_scheme()]
     if context.predecessors:
-        document.PredecessorDocumentsSequence = [_predecessors(context)]
+        made.PredecessorDocumentsSequence = [_predecessors(context)]
 
 
 def _separate(item: Dataset) -> None:
@@ -193,10 +207,10 @@ def _scheme() -> Dataset:
     return scheme
 
 
-def _predecessors(context: ResultContext) -> Dataset:
+def _predecessors(context: Origin) -> Dataset:
     """Return the hierarchical reference to superseded reports (PS3.3 C.17.2)."""
     study = Dataset()
-    study.StudyInstanceUID = context.source.header.StudyInstanceUID
+    study.StudyInstanceUID = context.header.StudyInstanceUID
     study.ReferencedSeriesSequence = []
     for report in context.predecessors:
         reference = Dataset()

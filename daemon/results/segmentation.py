@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from daemon.results.common import source_headers, stamp, triple
-from daemon.results.context import MANUFACTURER, MODEL_NAME, SEGMENTATION_SERIES_NUMBER, ResultContext
+from daemon.results.common import derive_dimensions, maker, source_headers, stamp, triple
+from daemon.results.context import MANUFACTURER, SEGMENTATION_SERIES_NUMBER, ResultContext
 from daemon.uids import Role
 
 # A warm red that stands out on grey and on the usual PET colours.
@@ -33,18 +33,14 @@ def build(context: ResultContext, labels: NDArray[np.uint8]) -> Dataset:
         series_number=context.series_number(SEGMENTATION_SERIES_NUMBER),
         sop_instance_uid=context.uid(Role.SEGMENTATION),
         instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MODEL_NAME,
-        software_versions=context.software_version,
-        device_serial_number=context.bundle.ref.digest[:16],
+        **maker(context),
         content_label="TUMOUR",
         content_description=context.words("outline"),
-        content_creator_name=f"{MANUFACTURER}^",
         series_description=context.words("outline"),
         **kind,
     )
     stamp(seg, context)
-    _derive_dimensions(seg, context)
+    derive_dimensions(seg, context.uid(Role.DIMENSIONS))
     if source.header.get("BodyPartExamined"):
         seg.BodyPartExamined = source.header.BodyPartExamined
     return seg
@@ -82,10 +78,3 @@ def _in_source_order(context: ResultContext) -> NDArray[np.int64]:
     if None in numbers:
         return np.arange(len(numbers))
     return np.argsort(np.array(numbers, dtype=np.int64))
-
-
-def _derive_dimensions(seg: Dataset, context: ResultContext) -> None:
-    """Replace the random Dimension Organization UID, so that a repeat gives the same object."""
-    uid = context.uid(Role.DIMENSIONS)
-    for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
-        item.DimensionOrganizationUID = uid

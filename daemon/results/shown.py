@@ -28,7 +28,7 @@ def shown(source: SourceSeries, blanked: Sequence[str]) -> list[Dataset]:
     values and absent ones. Both must be put back by who asks. Spacing Between Slices is what the positions say.
     """
     first, *others = source.headers
-    whole = _whole(first, blanked)
+    whole = bare(first, blanked)
     if "PerFrameFunctionalGroupsSequence" in whole:
         return [_shared(whole, source)]
     measures = _measures(whole, source)
@@ -36,7 +36,8 @@ def shown(source: SourceSeries, blanked: Sequence[str]) -> list[Dataset]:
     return [whole, *(_referred(other, whole, measures) for other in others)]
 
 
-def _whole(header: Dataset, blanked: Sequence[str]) -> Dataset:
+def bare(header: Dataset, blanked: Sequence[str]) -> Dataset:
+    """Return a copy without character set, and with `blanked` empty."""
     whole = _without(header, "SpecificCharacterSet", *blanked)
     for keyword in blanked:
         setattr(whole, keyword, "")

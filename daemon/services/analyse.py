@@ -6,24 +6,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pydicom.dataset import Dataset
-
 from daemon.domain.model_bundle import InstalledBundle
-from daemon.domain.output import Output, OutputKind
+from daemon.domain.output import ALWAYS, OutputKind
 from daemon.domain.references import Reference
 from daemon.imaging.read import SourceSeries, read_series
 from daemon.imaging.reading import Reading
 from daemon.imaging.suv import in_units
-from daemon.results import report, segmentation
-from daemon.results.check import check
 from daemon.results.context import ResultContext
-from daemon.results.encode import encode
+from daemon.results.make import Made, make
 from daemon.services.ports import Reader
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What to read and what the results derive from; `paths` by channel role (MR, or PET and CT)."""
+    """What to read and what the results derive from; `paths` by channel role (MR, or PET and CT).
+
+    `kinds` are the results that somebody gets; SEG and SR are made all the same.
+    """
 
     job_key: str
     study_instance_uid: str
@@ -32,28 +31,10 @@ class Task:
     bundle: InstalledBundle
     predecessors: tuple[Reference, ...] = ()
     revision: int = 1
+    unread: tuple[str, ...] = ()
     software_version: str
     research_use: bool = True
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Made:
-    """One checked object: what it is, without digest, and its Part 10 bytes."""
-
-    kind: OutputKind
-    dataset: Dataset
-    content: bytes
-
-    def output(self, digest: str, size: int) -> Output:
-        """Return the object as the ledger knows it."""
-        return Output(
-            kind=self.kind,
-            sop_class_uid=str(self.dataset.SOPClassUID),
-            sop_instance_uid=str(self.dataset.SOPInstanceUID),
-            series_instance_uid=str(self.dataset.SeriesInstanceUID),
-            digest=digest,
-            size=size,
-        )
+    kinds: frozenset[OutputKind] = frozenset(ALWAYS)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +48,7 @@ class Analysis:
 
 
 def analyse(task: Task, reader: Reader) -> Analysis:
-    """Read the series, infer, make SEG and SR, and pass them through the conformance gate.
+    """Read the series, infer, make the results, and pass them through the conformance gate.
 
     Raises:
         UnprocessableError: the series cannot be read, or an object fails the gate; nothing is given out then.
@@ -88,10 +69,11 @@ def analyse(task: Task, reader: Reader) -> Analysis:
         findings=reading.findings,
         predecessors=task.predecessors,
         revision=task.revision,
+        unread=task.unread,
         research_use=task.research_use,
         software_version=task.software_version,
     )
-    made = _objects(context, reading)
+    made = make(context, reading, task.kinds)
     finished = time.perf_counter()
     return Analysis(
         reading=reading,
@@ -99,12 +81,3 @@ def analyse(task: Task, reader: Reader) -> Analysis:
         made=made,
         seconds={"read": read - started, **reading.seconds, "encode": finished - inferred},
     )
-
-
-def _objects(context: ResultContext, reading: Reading) -> tuple[Made, ...]:
-    outline = segmentation.build(context, reading.labels) if reading.findings.lesions else None
-    document = report.build(context, outline)
-    made = [(OutputKind.SEGMENTATION, outline), (OutputKind.REPORT, document)]
-    objects = tuple(Made(kind=k, dataset=d, content=encode(d)) for k, d in made if d is not None)
-    check(context, reading.labels, {m.kind: m.content for m in objects})
-    return objects

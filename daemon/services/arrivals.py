@@ -9,7 +9,7 @@ from daemon.clock import Clock
 from daemon.domain.admission import Caller
 from daemon.domain.audit import Action, AuditMessage, Outcome, Participant, Reporter, Transfer, rejected, transferred
 from daemon.domain.instance import Instance
-from daemon.domain.reception import Verdict
+from daemon.domain.reception import KNOWN, REFUSED, Verdict
 from daemon.services.ports import Audit, Visits
 
 MOST_ALERTS = 60
@@ -58,8 +58,8 @@ class Arrivals:
         """Record an instance, then count it, unless it was refused."""
         verdict = self._intake.record(instance, association)
         visit = self._visits.get(association)
-        if visit is not None and verdict is not Verdict.TOO_LARGE:
-            action = Action.READ if verdict is Verdict.DUPLICATE else Action.CREATE
+        if visit is not None and verdict not in REFUSED:
+            action = Action.READ if verdict in KNOWN else Action.CREATE
             key = (instance.study_instance_uid, instance.patient_key, action)
             visit.counts.setdefault(key, Counter())[instance.sop_class_uid] += 1
         return verdict
@@ -76,10 +76,10 @@ class Arrivals:
             self._audit.record([self._told(visit.caller, key, count, at) for key, count in visit.counts.items()])
         self._intake.closed(association, at)
 
-    def close_all(self, at: datetime) -> None:
-        """Tell what came on associations of a former life, then end them."""
+    def close_all(self, at: datetime, unseen: datetime | None = None) -> None:
+        """Tell what came on associations of a former life, or of listeners silent since `unseen`, then end them."""
         counts: dict[tuple[str, str, str, str], Counter[str]] = {}
-        for found in self._intake.interrupted():
+        for found in self._intake.interrupted(unseen):
             key = (found.association, found.calling_ae, found.study_instance_uid, found.patient_key)
             counts.setdefault(key, Counter())[found.sop_class_uid] += found.instances
         self._audit.record(
@@ -88,7 +88,7 @@ class Arrivals:
                 for (_, calling_ae, study, patient), count in counts.items()
             ]
         )
-        self._intake.close_all(at)
+        self._intake.close_all(at, unseen)
 
     def _told(
         self, caller: Caller, key: tuple[str, str, Action], count: Counter[str], at: datetime, fault: str = ""

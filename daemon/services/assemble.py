@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 from daemon.clock import Clock
 from daemon.domain.assembly import Choice, Chosen, Patience, Refusal, StudyFacts, judge
+from daemon.domain.handling import NO_RULES, HandlingRules, handling
 from daemon.domain.job import JobInput
 from daemon.domain.model_bundle import InstalledBundle
 from daemon.domain.reasons import Reason
 from daemon.domain.selection import choose
+from daemon.errors import OverreadError
 from daemon.services.faults import Point, reach
 from daemon.services.ports import Jobs
 
@@ -17,8 +19,8 @@ LOGGER = logging.getLogger(__name__)
 _OVERSIZE = Choice(
     chosen=(),
     refusal=Refusal(
-        reason=Reason.TOO_MANY_INSTANCES,
-        detail="more instances than listener.max_study_instances; raise it, then have the study sent again",
+        reason=Reason.STUDY_TOO_LARGE,
+        detail="more than listener.max_study_instances or max_study_mb; raise that, then have the study sent again",
     ),
 )
 
@@ -27,12 +29,18 @@ class Assemble:
     """Looks at every study with news."""
 
     def __init__(
-        self, jobs: Jobs, bundles: Callable[[], tuple[InstalledBundle, ...]], clock: Clock, patience: Patience
+        self,
+        jobs: Jobs,
+        bundles: Callable[[], tuple[InstalledBundle, ...]],
+        clock: Clock,
+        patience: Patience,
+        rules: HandlingRules = NO_RULES,
     ) -> None:
         self._jobs = jobs
         self._bundles = bundles
         self._clock = clock
         self._patience = patience
+        self._rules = rules
 
     def step(self) -> int:
         """Settle every study that is ready; return how many. One that cannot be judged holds no other."""
@@ -41,10 +49,15 @@ class Assemble:
     def _attempt(self, study: StudyFacts) -> bool:
         try:
             return self._consider(study)
-        except Exception:
-            # The edge of the loop: the study stays marked as having news and is looked at again.
-            LOGGER.exception("study %s could not be judged", study.study_instance_uid)
+        except OverreadError as error:
+            # The study stays marked as having news and is looked at again.
+            LOGGER.warning("study %s cannot be judged now: %s", study.study_instance_uid, error)
             return False
+        except Exception as error:
+            # The edge of the loop: it would meet the same error for ever. What comes of the study later is judged anew.
+            LOGGER.exception("study %s could not be judged", study.study_instance_uid)
+            odd = Refusal(reason=Reason.UNKNOWN, detail=f"{type(error).__name__}; see the worker's log")
+            return self._jobs.settle(study, [], odd, self._clock.now())
 
     def _consider(self, study: StudyFacts) -> bool:
         now = self._clock.now()
@@ -55,7 +68,7 @@ class Assemble:
         installed = self._bundles()
         choice = _OVERSIZE if study.oversize else choose(study.instances, [b.manifest for b in installed])
         refs = {b.manifest.name: b.ref for b in installed}
-        planned = [(_job_input(study, chosen), refs[chosen.bundle]) for chosen in choice.chosen]
+        planned = [(self._job_input(study, chosen), refs[chosen.bundle]) for chosen in choice.chosen]
         settled = self._jobs.settle(study, planned, choice.refusal, now)
         reach(Point.STUDY_SETTLED)
         if settled:
@@ -63,10 +76,11 @@ class Assemble:
             LOGGER.info("study %s settled: %s, %s", study.study_instance_uid, completeness.verdict.value, reason)
         return settled
 
-
-def _job_input(study: StudyFacts, chosen: Chosen) -> JobInput:
-    return JobInput(
-        study_instance_uid=study.study_instance_uid,
-        series={role: series.series_instance_uid for role, series in chosen.series.items()},
-        instance_digests=tuple(sorted(i.digest for series in chosen.series.values() for i in series.instances)),
-    )
+    def _job_input(self, study: StudyFacts, chosen: Chosen) -> JobInput:
+        return JobInput(
+            study_instance_uid=study.study_instance_uid,
+            series={role: series.series_instance_uid for role, series in chosen.series.items()},
+            instance_digests=tuple(sorted(i.digest for series in chosen.series.values() for i in series.instances)),
+            unread=chosen.unread,
+            handling=handling(study, chosen, self._rules),
+        )

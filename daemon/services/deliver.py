@@ -3,13 +3,14 @@
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from daemon.clock import Clock
 from daemon.domain.delivery import DeliveryState, Destination, RetryPolicy, SendOutcome, SendResult
 from daemon.domain.references import Reference
+from daemon.domain.statuses import displaced, remark
 from daemon.domain.work import Change, DueDelivery
 from daemon.errors import RetryableError, UnreachableError
 from daemon.services.circuit import Breaker
@@ -76,14 +77,13 @@ class Deliver:
         self._give_up([d for d in due if d.destination not in known], "no destination of that name is configured")
 
     def _send(self, destination: Destination, due: Sequence[DueDelivery]) -> int:
-        paths = [self._post.spool.path(d.digest) for d in due]
         answered, failure = False, ""
-        for delivery, result in zip(due, self._post.courier.send(destination, paths), strict=True):
+        for delivery, result in self._results(destination, due):
             reach(Point.OBJECTS_SENT)
             if result.tried:
                 if self._post.departures is not None:
                     self._post.departures.note(destination, delivery, result)
-                self._post.deliveries.change([self._judge(delivery, result)], self._clock.now())
+                self._settle(destination, delivery, result)
             else:
                 self._give_up([delivery], result.detail)
             reach(Point.DELIVERY_RECORDED)
@@ -95,6 +95,22 @@ class Deliver:
         elif due:
             self._breaker.failed(destination.name, failure)
         return len(due)
+
+    def _results(
+        self, destination: Destination, due: Sequence[DueDelivery]
+    ) -> Iterator[tuple[DueDelivery, SendResult]]:
+        """Yield what became of each; at what nobody foresaw the round ends, and the object at hand was tried."""
+        results = self._post.courier.send(destination, [self._post.spool.path(d.digest) for d in due])
+        for delivery in due:
+            try:
+                result = next(results)
+            except Exception as error:
+                # The edge of the loop: else it would meet that object first for ever, and no other would be sent.
+                LOGGER.exception("delivery %d to %s failed unexpectedly", delivery.id, destination.name)
+                uid, why = delivery.sop_instance_uid, _unexpected(error)
+                yield delivery, SendResult(sop_instance_uid=uid, outcome=SendOutcome.RETRY, status=None, detail=why)
+                return
+            yield delivery, result
 
     def _give_up(self, due: Sequence[DueDelivery], why: str) -> None:
         """End those whose days are over; the others wait, with no attempt counted."""
@@ -111,12 +127,23 @@ class Deliver:
         self._post.deliveries.change(lost, now)
         return here
 
-    def _judge(self, delivery: DueDelivery, result: SendResult) -> Change:
+    def _settle(self, destination: Destination, delivery: DueDelivery, result: SendResult) -> None:
+        """Commit what became of an attempt; what is refused is replaced where that is configured and was made."""
+        now, instead = self._clock.now(), destination.instead(delivery.kind)
+        if result.outcome is SendOutcome.REFUSED and instead is not None:
+            detail = f"{result.detail}; {instead.value} goes instead"
+            change = Change(id=delivery.id, state=DeliveryState.REPLACED, due_at=now, detail=detail)
+            if self._post.deliveries.replace(change, instead, now):
+                return
+        self._post.deliveries.change([self._judge(destination, delivery, result)], now)
+
+    def _judge(self, destination: Destination, delivery: DueDelivery, result: SendResult) -> Change:
         now = self._clock.now()
         if result.outcome is SendOutcome.STORED:
-            return Change(id=delivery.id, state=DeliveryState.SENT, due_at=now, detail=result.detail)
+            state, warning = DeliveryState.SENT, result.status or 0
+            return Change(id=delivery.id, state=state, due_at=now, detail=result.detail, warning=warning)
         if result.outcome is SendOutcome.REFUSED:
-            detail = f"{result.detail}; let the destination accept it, then replay it"
+            detail = f"{result.detail}; {_mend(destination, delivery, result)}"
             return Change(id=delivery.id, state=DeliveryState.DEAD, due_at=now, detail=detail)
         return _again(delivery, now, self._rules.retry, result.detail)
 
@@ -179,6 +206,10 @@ class Confirm:
         except RetryableError as error:
             LOGGER.warning("commitment at %s: %s", destination.name, error)
             return
+        except Exception:
+            # The edge of the loop: what was asked for stands noted, and is asked for again.
+            LOGGER.exception("commitment at %s failed unexpectedly", destination.name)
+            return
         self._breaker.answered(destination.name)
         if not asked:
             self._read_back(destination, group)
@@ -196,9 +227,18 @@ class Confirm:
             return []
         except RetryableError as error:
             return self._unknown(group, str(error))
+        except Exception as error:
+            # The edge of the loop: nothing is known of the group, and that ends like any other such case.
+            LOGGER.exception("reading back from %s failed unexpectedly", destination.name)
+            return self._unknown(group, _unexpected(error))
         self._breaker.answered(destination.name)
         here = [d for d in group if d.sop_instance_uid in present]
-        self._change([Change(id=d.id, state=DeliveryState.CONFIRMED, due_at=now, detail="read back") for d in here])
+        self._change(
+            [
+                Change(id=d.id, state=DeliveryState.CONFIRMED, due_at=now, detail=f"read back{remark(d.warning)}")
+                for d in here
+            ]
+        )
         reach(Point.CONFIRMED)
         absent = [d for d in group if d.sop_instance_uid not in present]
         patient = [d for d in absent if d.sent_at and now - d.sent_at < self._rules.report_wait]
@@ -210,7 +250,7 @@ class Confirm:
             ]
         )
         lost = [d for d in absent if d not in patient]
-        self._change([_again(d, now, self._rules.retry, "the destination does not list it") for d in lost])
+        self._change([_gone(d, now, self._rules.retry) for d in lost])
         return []
 
     def _unknown(self, group: Sequence[DueDelivery], why: str) -> list[DueDelivery]:
@@ -254,6 +294,22 @@ class Confirm:
         self._post.deliveries.change([c for c in changes if c.id in still], self._clock.now())
 
 
+def _mend(destination: Destination, delivery: DueDelivery, result: SendResult) -> str:
+    """Return what to do about a refusal: of the kind of object, by negotiation, or of this one, by a status."""
+    name, replay = destination.name, f"then `overread deliveries replay {delivery.id}`"
+    if result.status is None and not destination.url:
+        return f"`overread destinations probe {name}` shows what it accepts: let it accept this SOP class, {replay}"
+    return f"its own log says why: mend it at {name}, {replay}"
+
+
+def _gone(delivery: DueDelivery, now: datetime, retry: RetryPolicy) -> Change:
+    """Return what follows where the destination does not list what it stored."""
+    why = "the destination does not list it"
+    if elsewhere := displaced(delivery.warning, why):
+        return Change(id=delivery.id, state=DeliveryState.UNCONFIRMED, due_at=now, detail=elsewhere)
+    return _again(delivery, now, retry, why)
+
+
 def _again(delivery: DueDelivery, now: datetime, retry: RetryPolicy, detail: str) -> Change:
     """Return the next attempt, or the end where days went by."""
     if retry.spent(delivery.created_at, now):
@@ -262,6 +318,11 @@ def _again(delivery: DueDelivery, now: datetime, retry: RetryPolicy, detail: str
     # Jitter spreads retries; nothing secret hangs on it.
     wait = retry.wait(delivery.attempts + 1, random.random())  # noqa: S311
     return Change(id=delivery.id, state=DeliveryState.PENDING, due_at=now + wait, detail=detail)
+
+
+def _unexpected(error: Exception) -> str:
+    """Return what is said of an error that nobody foresaw; its own words may quote a data set."""
+    return f"unexpected {type(error).__name__}; see the log of `overread deliver`"
 
 
 def _sent_at(delivery: DueDelivery) -> datetime:

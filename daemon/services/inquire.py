@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from daemon.clock import Clock
-from daemon.domain.assembly import Patience, StudyFacts, to_ask
+from daemon.domain.assembly import Patience, Retrieval, StudyFacts, to_ask
 from daemon.domain.delivery import Destination
 from daemon.domain.evidence import Source, Wanted
 from daemon.errors import OverreadError, RefusedError
@@ -75,7 +75,7 @@ class Inquire:
 
     @property
     def _fetches(self) -> bool:
-        return self._patience.asking is not None and self._patience.asking.retrieve
+        return self._patience.asking is not None and self._patience.asking.retrieve is not Retrieval.OFF
 
     def _fetched(self, destination: Destination, study: StudyFacts) -> str:
         """Have what lacks sent to us; return in words what came of it."""

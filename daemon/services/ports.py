@@ -3,20 +3,26 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from daemon.domain.assembly import Completeness, Refusal, StudyFacts
 from daemon.domain.audit import AuditMessage
 from daemon.domain.delivery import Circuit, DeliveryState, Destination, SendResult
 from daemon.domain.evidence import Fetched, SeriesListing, Wanted
+from daemon.domain.feedback import Candidate, Outcome, Outline, Returned
+from daemon.domain.handling import Depth, Hint, Resource
 from daemon.domain.instance import Instance
 from daemon.domain.job import JobInput, Lease
 from daemon.domain.model_bundle import BundleRef, InstalledBundle
+from daemon.domain.output import OutputKind
 from daemon.domain.reception import Interrupted, Verdict
 from daemon.domain.references import Reference
+from daemon.domain.second import SecondOutcome, SecondTask
 from daemon.domain.work import Change, Claimed, DueDelivery, Result
-from daemon.imaging.reading import Reading
-from daemon.imaging.volume import Volume
+
+if TYPE_CHECKING:  # what they are made of takes longer to load than the rest of a listener
+    from daemon.imaging.reading import Reading
+    from daemon.imaging.volume import Volume
 
 
 class Draft(Protocol):
@@ -75,8 +81,8 @@ class Spool(Protocol):
         """Delete files."""
         ...
 
-    def sweep(self, kept: set[str], before: datetime) -> int:
-        """Delete what no row names and nobody touched since."""
+    def sweep(self, kept: set[str], age: timedelta) -> int:
+        """Delete what no row names and nobody touched for so long."""
         ...
 
     def sizes(self) -> dict[str, int]:
@@ -99,8 +105,8 @@ class Intake(Protocol):
         """Note that it ended."""
         ...
 
-    def close_all(self, at: datetime) -> None:
-        """End all that stand open from a former life."""
+    def close_all(self, at: datetime, unseen: datetime | None = None) -> None:
+        """End all that stand open from our former life; with `unseen`, those of listeners silent since then."""
         ...
 
 
@@ -117,6 +123,30 @@ class Inquiries(Protocol):
 
     def ended(self, study_uid: str, detail: str, until: datetime) -> None:
         """Commit what came of it; the archive is not asked again before `until`."""
+        ...
+
+
+class Reviews(Protocol):
+    """Returned SEGs in the ledger, and the results they may be of."""
+
+    def claim(self, at: datetime, lease: timedelta) -> Returned | None:
+        """Take the next one."""
+        ...
+
+    def candidates(self, study: str) -> Sequence[Candidate]:
+        """Return the study's answers."""
+        ...
+
+    def series(self, study: str, instances: Iterable[str]) -> frozenset[str]:
+        """Return the series that hold these instances."""
+        ...
+
+    def outline(self, job: int) -> Outline | None:
+        """Return a job's own SEG; None where it made none."""
+        ...
+
+    def settle(self, feedback: int, outcome: Outcome, at: datetime) -> None:
+        """Commit what a look gave."""
         ...
 
 
@@ -148,8 +178,8 @@ class Audit(Protocol):
 class Visits(Intake, Protocol):
     """An intake that knows what associations brought."""
 
-    def interrupted(self) -> list[Interrupted]:
-        """Return what came on associations that stand open."""
+    def interrupted(self, unseen: datetime | None = None) -> list[Interrupted]:
+        """Return what came on those that `close_all` would end."""
         ...
 
 
@@ -170,8 +200,10 @@ class Jobs(Protocol):
         """Commit the decision on a study; False where instances came meanwhile."""
         ...
 
-    def claim(self, worker: str, at: datetime, lease_for: timedelta) -> Claimed | None:
-        """Take a job."""
+    def claim(
+        self, worker: str, at: datetime, lease_for: timedelta, resource: Resource | None = None
+    ) -> Claimed | None:
+        """Take a job, of whatever or of one resource."""
         ...
 
     def renew(self, lease: Lease, until: datetime) -> bool:
@@ -188,6 +220,46 @@ class Jobs(Protocol):
 
     def release(self, lease: Lease, detail: str, at: datetime, not_before: datetime) -> bool:
         """Give a job back; False where the lease is lost."""
+        ...
+
+    def bereaved(self, worker: str) -> list[tuple[Lease, int]]:
+        """Count a worker's death against the jobs in its hands; return their leases and how many each has seen."""
+        ...
+
+
+class Outbox(Protocol):
+    """What messages say of jobs, in the ledger."""
+
+    def untold(self, at: datetime, most: int) -> list[Hint]:
+        """Return jobs that are due and of which no message says so."""
+        ...
+
+    def unheard(self, at: datetime, before: datetime, resource: Resource, most: int) -> list[Hint]:
+        """Return jobs that a message told of before then and that are due all the same."""
+        ...
+
+    def waiting(self, at: datetime) -> Mapping[Resource, int]:
+        """Return how many jobs were told of and are due."""
+        ...
+
+    def told(self, hints: Sequence[Hint], at: datetime, *, again: bool) -> None:
+        """Commit that messages went out."""
+        ...
+
+
+class Messages(Protocol):
+    """The broker."""
+
+    def publish(self, hints: Sequence[Hint]) -> None:
+        """Hand messages over; the broker has them on return.
+
+        Raises:
+            RetryableError: it did not take them all.
+        """
+        ...
+
+    def depths(self) -> Mapping[Resource, Depth]:
+        """Return what it holds; raises as `publish`."""
         ...
 
 
@@ -211,6 +283,22 @@ class Files(Protocol):
         ...
 
 
+class Seconds(Protocol):
+    """Second reads in the ledger."""
+
+    def claim(self, at: datetime, until: datetime) -> SecondTask | None:
+        """Take one that is due, while no job is due or worked on."""
+        ...
+
+    def settle(self, task: SecondTask, outcome: SecondOutcome, at: datetime) -> bool:
+        """Commit what a read gave; False where another worker has it by now."""
+        ...
+
+    def release(self, task: SecondTask, detail: str, due: datetime) -> None:
+        """Give one back that gave way to something else."""
+        ...
+
+
 class Reader(Protocol):
     """Models."""
 
@@ -218,7 +306,7 @@ class Reader(Protocol):
         """Return what can be read with."""
         ...
 
-    def read(self, ref: BundleRef, volumes: Mapping[str, Volume], study_uid: str) -> Reading:
+    def read(self, ref: BundleRef, volumes: "Mapping[str, Volume]", study_uid: str) -> "Reading":
         """Read volumes by channel role."""
         ...
 
@@ -234,11 +322,17 @@ class Deliveries(Protocol):
         """Commit what became of attempts."""
         ...
 
+    def replace(self, change: Change, instead: OutputKind, at: datetime) -> bool:
+        """Commit that the job's outputs of kind `instead` go in one's place; False where it made none."""
+        ...
+
     def patient_key(self, study_instance_uid: str) -> str:
         """Return the keyed hash of a study's patient, empty where no instance of it is known."""
         ...
 
-    def committed(self, transaction_uid: str, present: Iterable[str], absent: Mapping[str, str], at: datetime) -> int:
+    def committed(
+        self, transaction_uid: str, present: Iterable[str], absent: Mapping[str, int | None], at: datetime
+    ) -> int:
         """Commit a storage commitment's result."""
         ...
 

@@ -3,20 +3,28 @@
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from daemon.clock import Clock
-from daemon.domain.job import Lease
+from daemon.domain.delivery import Destination, wanted
+from daemon.domain.finding import Answer
+from daemon.domain.handling import Resource
+from daemon.domain.job import ATTEMPTS, PAUSE, Lease
 from daemon.domain.model_bundle import InstalledBundle
+from daemon.domain.output import Output
 from daemon.domain.reasons import Reason
+from daemon.domain.second import beside
 from daemon.domain.work import Claimed, Result
 from daemon.errors import RetryableError, UnprocessableError
+from daemon.results.make import Made
 from daemon.services.analyse import Task, analyse
 from daemon.services.faults import Point, reach
+from daemon.services.inputs import by_role, instances_of
 from daemon.services.ports import Files, Jobs, Reader, Spool
+from daemon.services.refuse import RefusedTask, refuse
 
 LOGGER = logging.getLogger(__name__)
 
@@ -26,18 +34,20 @@ class WorkRules:
     """How jobs are worked on; `destinations` are asked for anew at every job.
 
     `attempts` also counts those that ended with the death of the worker, which may be no fault of the job. A job that
-    takes longer than `limit` has failed; what hangs cannot be told to stop, so `overdue` then ends the process.
+    takes longer than `limit` has failed; what hangs cannot be told to stop, so `overdue` then ends the process. Bundles
+    in `shadows` are to read what was answered, later.
     """
 
     worker: str
-    destinations: Callable[[], tuple[str, ...]]
+    destinations: Callable[[], tuple[Destination, ...]]
     software_version: str
     lease: timedelta = timedelta(minutes=2)
-    attempts: int = 50
-    pause: timedelta = timedelta(seconds=30)
+    attempts: int = ATTEMPTS
+    pause: timedelta = PAUSE
     research_use: bool = True
     limit: timedelta = timedelta(minutes=30)
     overdue: Callable[[], None] = lambda: None
+    shadows: Sequence[InstalledBundle] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +69,9 @@ class Process:
         self._rules = rules
         self._held: Claimed | None = None
 
-    def step(self) -> bool:
-        """Work on one job; False where none is due."""
-        claimed = self._stores.jobs.claim(self._rules.worker, self._clock.now(), self._rules.lease)
+    def step(self, resource: Resource | None = None) -> bool:
+        """Work on one job, of whatever or of one `resource`; False where none is due."""
+        claimed = self._stores.jobs.claim(self._rules.worker, self._clock.now(), self._rules.lease, resource)
         if claimed is None:
             return False
         reach(Point.JOB_CLAIMED)
@@ -100,46 +110,67 @@ class Process:
             self._fail(claimed, Reason.UNKNOWN.value, f"{type(error).__name__}; see the worker's log")
 
     def _finish(self, claimed: Claimed) -> None:
-        analysis = analyse(self._task(claimed), self._reader)
-        outputs = tuple(made.output(*self._stores.spool.put(made.content)) for made in analysis.made)
-        reach(Point.OUTPUTS_KEPT)
+        destinations = self._rules.destinations()
+        if claimed.refusal is not None:
+            kept = self._kept((refuse(self._refused(claimed, claimed.refusal)),))
+            self._complete(claimed, Result(findings=None, outputs=kept, destinations=destinations, seconds={}))
+            return
+        analysis = analyse(replace(self._task(claimed), kinds=wanted(destinations)), self._reader)
         result = Result(
             findings=analysis.reading.findings,
-            outputs=outputs,
-            destinations=self._rules.destinations(),
+            outputs=self._kept(analysis.made),
+            destinations=destinations,
             seconds=analysis.seconds,
+            shadows=beside(self._rules.shadows, claimed.input.series, claimed.bundle),
         )
+        self._complete(claimed, result)
+
+    def _kept(self, made: Sequence[Made]) -> tuple[Output, ...]:
+        return tuple(one.output(*self._stores.spool.put(one.content)) for one in made)
+
+    def _complete(self, claimed: Claimed, result: Result) -> None:
+        reach(Point.OUTPUTS_KEPT)
         held = self._stores.jobs.complete(claimed.lease, result, self._clock.now())
         reach(Point.JOB_COMPLETED)
-        answer = analysis.reading.findings.answer.value
+        answer = (result.findings.answer if result.findings else Answer.NOT_PROCESSED).value
         LOGGER.info(
             "job %d %s", claimed.lease.job_id, f"completed: {answer}" if held else "lost its lease; not written"
         )
 
     def _task(self, claimed: Claimed) -> Task:
-        by_series = {uid: role for role, uid in claimed.input.series.items()}
-        instances = self._stores.files.instances(claimed.input.instance_digests)
-        damaged = sum(not self._stores.spool.sound(i.digest) for i in instances)
-        if damaged:
-            raise UnprocessableError(
-                Reason.DAMAGED,
-                f"{damaged} of {len(instances)} instances are gone from the spool or damaged; check its disk, have the "
-                f"study sent again, then `overread jobs retry {claimed.lease.job_id}`",
-            )
-        paths = {
-            role: [self._stores.spool.path(i.digest) for i in instances if by_series[i.series_instance_uid] == role]
-            for role in claimed.input.series
-        }
+        mend = f"check its disk, have the study sent again, then `overread jobs retry {claimed.lease.job_id}`"
+        instances = instances_of(claimed.input, self._stores.files, self._stores.spool, mend)
         return Task(
             job_key=claimed.key,
             study_instance_uid=claimed.input.study_instance_uid,
             created_at=claimed.created_at,
-            paths=paths,
+            paths=by_role(claimed.input, instances, self._stores.spool),
             bundle=self._bundle(claimed),
             predecessors=claimed.predecessors,
             revision=claimed.revision,
+            unread=claimed.input.unread,
             research_use=self._rules.research_use,
             software_version=self._rules.software_version,
+        )
+
+    def _refused(self, claimed: Claimed, reason: Reason) -> RefusedTask:
+        """Return what a report of a refusal needs; any instance that is whole says whose study it is."""
+        found = self._stores.files.instances(claimed.input.instance_digests)
+        received = sorted(found, key=lambda i: (i.series_instance_uid, i.sop_instance_uid))
+        sample = next((i for i in received if self._stores.spool.sound(i.digest)), None)
+        if sample is None:
+            raise UnprocessableError(
+                Reason.DAMAGED,
+                f"all {len(received)} instances are gone from the spool or damaged; check its disk, have the study "
+                f"sent again, then `overread jobs retry {claimed.lease.job_id}`",
+            )
+        return RefusedTask(
+            claimed=claimed,
+            reason=reason,
+            received=received,
+            sample=self._stores.spool.path(sample.digest),
+            software_version=self._rules.software_version,
+            research_use=self._rules.research_use,
         )
 
     def _bundle(self, claimed: Claimed) -> InstalledBundle:
@@ -164,9 +195,12 @@ class Process:
                     return
                 self._renew(claimed.lease)
             minutes = self._rules.limit.total_seconds() / 60
-            self._fail(
-                claimed, Reason.TIME_LIMIT, f"not done after {minutes:g} minutes; see inference.job_minutes, then retry"
-            )
+            late = f"not done after {minutes:g} minutes; see inference.job_minutes, then retry"
+            try:
+                self._fail(claimed, Reason.TIME_LIMIT, late)
+            except Exception:
+                # What hangs must end whether or not the ledger hears why: nobody else would end it.
+                LOGGER.exception("the failure of job %d could not be noted", claimed.lease.job_id)
             self._rules.overdue()
 
         thread = threading.Thread(target=renew, name=f"lease-{claimed.lease.job_id}", daemon=True)

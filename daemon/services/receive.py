@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from daemon.clock import Clock
 from daemon.domain.instance import Instance
-from daemon.domain.reception import Announced, Verdict
+from daemon.domain.reception import REFUSED, Announced, Verdict
 from daemon.errors import RefusedError, RetryableError
 from daemon.imaging.facts import Stored, read_facts
 from daemon.services.faults import Point, reach
@@ -15,6 +15,10 @@ from daemon.services.ports import Draft, Files, Intake, Spool
 LOGGER = logging.getLogger(__name__)
 # No process holds a file this long between writing it and committing its row.
 ABANDONED = timedelta(hours=1)
+_OF_STUDY = {
+    Verdict.TOO_MANY: "its study has as many instances as are taken; raise listener.max_study_instances",
+    Verdict.TOO_LARGE: "with it its study is larger than is taken; raise listener.max_study_mb",
+}
 
 
 class Reception:
@@ -98,7 +102,11 @@ class Incoming:
         if self._oversize:
             self._say_no(f"it is larger than {self._reception.most_bytes >> 20} MB; raise listener.max_instance_mb")
             return Verdict.TOO_LARGE
-        self._draft.settle()
+        try:
+            self._draft.settle()
+        except OSError:
+            self._draft.drop()
+            raise
         reach(Point.FILE_KEPT)
         try:
             instance = self._facts()
@@ -107,14 +115,18 @@ class Incoming:
             self._draft.drop()
             return unfit.verdict
         except OSError:
-            self._draft.drop()
+            # Not dropped: another association may have promised these very bytes meanwhile. `reconcile` sweeps it up.
+            self._draft.sync()
             raise
         try:
             verdict = self._reception.intake.record(instance, self._announced.association)
         finally:
             self._draft.sync()
-        if verdict is Verdict.TOO_LARGE:
-            self._say_no("its study has as many instances as are taken; raise listener.max_study_instances")
+        if verdict in REFUSED:
+            self._say_no(_OF_STUDY[verdict])
+            self._draft.drop()
+            return verdict
+        if verdict is Verdict.OURS:
             self._draft.drop()
             return verdict
         if verdict is Verdict.DUPLICATE and not self._draft.path.exists():
@@ -151,7 +163,16 @@ def reconcile(spool: Spool, files: Files, intake: Intake, clock: Clock) -> list[
     older it is a broken promise that only an administrator can mend. It is reported, never hidden.
     """
     intake.close_all(clock.now())
-    kept = files.kept()
-    spool.sweep(set(kept), clock.now() - ABANDONED)
+    spool.sweep(set(files.kept()), ABANDONED)
+    return lacking(spool, files)
+
+
+def lacking(spool: Spool, files: Files) -> list[str]:
+    """Return digests of rows whose file is gone or short, while others receive and free."""
+    found = _short(spool, files.kept())
+    return sorted(set(found) & files.kept().keys()) if found else []
+
+
+def _short(spool: Spool, kept: dict[str, int]) -> list[str]:
     found = spool.sizes()
     return sorted(digest for digest, size in kept.items() if found.get(digest) != size)

@@ -1,0 +1,80 @@
+"""Parametric Map: the predictive entropy of every voxel on the source grid (PS3.3 A.75)."""
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from daemon.domain.codes import RATIO, VOXEL_ENTROPY
+from daemon.imaging.reading import Reading
+from daemon.results.common import coded, derive_dimensions, maker, source_headers, stamp, triple
+from daemon.results.context import UNCERTAINTY_SERIES_NUMBER, ResultContext
+from daemon.results.picture import uncertainty
+from daemon.uids import Role
+
+
+def build(context: ResultContext, reading: Reading) -> list[Dataset]:
+    """Return the map: 32-bit floats 0 (sure) to 1 (knows nothing), frames from the low end along the normal.
+
+    Linear exact, because a plain linear window of width 1 shows nothing (PS3.3 C.11.2.1.2.1); Frame Anatomy is shared,
+    and frames ascend, because common readers fail or show the map upside down otherwise.
+    """
+    grid = context.source.volume.grid
+    positions = grid.points(np.array([[n, 0, 0] for n in range(grid.size[0])]))
+    made = hd.pm.ParametricMap(
+        source_images=source_headers(context),
+        pixel_array=uncertainty(reading),
+        plane_positions=[
+            hd.PlanePositionSequence("PATIENT", [float(f"{v:.10g}") for v in point]) for point in positions
+        ],
+        series_instance_uid=context.uid(Role.UNCERTAINTY_SERIES),
+        series_number=context.series_number(UNCERTAINTY_SERIES_NUMBER),
+        sop_instance_uid=context.uid(Role.UNCERTAINTY),
+        instance_number=1,
+        **maker(context),
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[_mapping()],
+        voi_lut_transformations=[
+            hd.VOILUTTransformation(window_center=0.5, window_width=1.0, voi_lut_function="LINEAR_EXACT")
+        ],
+        content_label="UNCERTAINTY",
+        content_description=context.words("uncertainty"),
+        series_description=context.words("uncertainty"),
+    )
+    stamp(made, context)
+    derive_dimensions(made, context.uid(Role.DIMENSIONS, "uncertainty"))
+    made.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy(context)]
+    _ascend(made, np.array(grid.axes[0]))
+    return [made]
+
+
+def _ascend(made: Dataset, normal: NDArray[np.float64]) -> None:
+    """Put the frames in the order in which they lie along the normal; highdicom has an order of its own."""
+    groups = list(made.PerFrameFunctionalGroupsSequence)
+    along = [float(normal @ np.array(g.PlanePositionSequence[0].ImagePositionPatient, dtype=float)) for g in groups]
+    order = np.argsort(along)
+    frames = np.frombuffer(made.FloatPixelData, dtype="<f4").reshape(len(groups), -1)
+    made.FloatPixelData = np.ascontiguousarray(frames[order]).tobytes()
+    made.PerFrameFunctionalGroupsSequence = [groups[place] for place in order]
+    for number, group in enumerate(made.PerFrameFunctionalGroupsSequence, start=1):
+        group.FrameContentSequence[0].DimensionIndexValues = [number]
+
+
+def _mapping() -> hd.pm.RealWorldValueMapping:
+    return hd.pm.RealWorldValueMapping(
+        lut_label="ENTROPY",
+        lut_explanation=VOXEL_ENTROPY.meaning,
+        unit=coded(RATIO),
+        value_range=(0.0, 1.0),
+        slope=1.0,
+        intercept=0.0,
+        quantity_definition=coded(VOXEL_ENTROPY),
+    )
+
+
+def _anatomy(context: ResultContext) -> Dataset:
+    """Return Frame Anatomy (PS3.3 C.7.6.16.2.8); which side is not known."""
+    anatomy = Dataset()
+    anatomy.AnatomicRegionSequence = [triple(context.bundle.manifest.target.region)]
+    anatomy.FrameLaterality = "U"
+    return anatomy
