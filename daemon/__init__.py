@@ -1,5 +1,12 @@
 """Overread: a second read of every MRI and PET/CT study, beside the PACS."""
 
-from importlib.metadata import version
+__version__: str
 
-__version__ = version("overread")
+
+def __getattr__(name: str) -> str:
+    """Look the version up when it is asked for, which takes longer than the rest of a short command."""
+    if name != "__version__":
+        raise AttributeError(name)
+    from importlib.metadata import version
+
+    return version("overread")

@@ -1,37 +1,35 @@
-"""The only place that knows services and adapters: it builds what each process needs."""
+"""The only place that knows services and adapters: it builds what each process needs.
+
+What is large to import is imported where it is built, so that a process starts without what it never uses.
+"""
+
+from __future__ import annotations
 
 import os
-import pwd
 import secrets
-import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from daemon import __version__
 from daemon.audit.forward import Forwarder
+from daemon.audit.here import here
 from daemon.audit.links import Link, TlsLink, UdpLink
 from daemon.audit.marks import Marks
 from daemon.audit.trail import Trail
 from daemon.clock import SystemClock
 from daemon.config import Settings
-from daemon.couriers import Couriers
-from daemon.dicomweb.courier import WebCourier
-from daemon.dimse.archive import Archive
-from daemon.dimse.courier import Courier
-from daemon.dimse.listener import Listener, ListenerSettings
-from daemon.dimse.tls import client_context, explain
+from daemon.domain.assembly import Retrieval
 from daemon.domain.audit import (
     SECURITY_CONFIGURATION,
     ObjectRole,
-    Participant,
     Reporter,
     acted,
     resource,
@@ -39,15 +37,15 @@ from daemon.domain.audit import (
     stopped,
 )
 from daemon.domain.delivery import Destination, RetryPolicy
-from daemon.domain.evidence import Notice
+from daemon.domain.job import ATTEMPTS, PAUSE
+from daemon.domain.model_bundle import InstalledBundle
 from daemon.domain.pause import Activity
 from daemon.errors import FatalError
-from daemon.inference.bundle import installed
-from daemon.inference.reader import BundleReader
-from daemon.ledger import migrate
+from daemon.inference.bundle import Bundle, needed
 from daemon.ledger.circuits import Circuits
 from daemon.ledger.deliveries import Deliveries
 from daemon.ledger.engine import connect
+from daemon.ledger.feedback import Feedback
 from daemon.ledger.files import Files
 from daemon.ledger.intake import Intake
 from daemon.ledger.jobs import Jobs
@@ -55,15 +53,24 @@ from daemon.ledger.listings import Listings
 from daemon.ledger.pauses import Pauses
 from daemon.ledger.queries import Queries
 from daemon.ledger.times import Reach, Times
+from daemon.runtime import die, worker_name
 from daemon.services.arrivals import Arrivals
 from daemon.services.assemble import Assemble
 from daemon.services.deliver import Confirm, Deliver, DeliveryRules, Post
 from daemon.services.departures import Departures
 from daemon.services.inquire import Archives, Inquire
-from daemon.services.process import Process, Stores, WorkRules
-from daemon.services.receive import Reception, reconcile
+from daemon.services.losses import Losses
 from daemon.services.retire import RetentionRules, Retire
 from daemon.spool.store import Spool
+
+if TYPE_CHECKING:
+    from daemon.couriers import Couriers
+    from daemon.dimse.getting import Getter
+    from daemon.dimse.listener import Listener
+    from daemon.inference.reader import BundleReader
+    from daemon.services.process import Process
+    from daemon.services.receive import Reception
+    from daemon.services.review import Review
 
 MEGABYTE = 1 << 20
 
@@ -89,7 +96,7 @@ class House:
             engine = connect(self.settings.database_url())
             with engine.connect():
                 return engine
-        except (SQLAlchemyError, ModuleNotFoundError) as error:
+        except SQLAlchemyError as error:
             cause = str(error).partition("\n")[0]
             raise FatalError(
                 f"the ledger cannot be opened ({cause}); correct data.ledger_url or start its server"
@@ -98,12 +105,12 @@ class House:
     @cached_property
     def spool(self) -> Spool:
         """Return the spool."""
-        return Spool(self.settings.data.folder / "spool", self.settings.data.headroom_mb * MEGABYTE)
+        return Spool(self.settings.spool(), self.settings.data.headroom_mb * MEGABYTE)
 
     @cached_property
     def jobs(self) -> Jobs:
         """Return the ledger's jobs."""
-        return Jobs(self.engine)
+        return Jobs(self.engine, reports=self.settings.results.not_processed)
 
     @cached_property
     def deliveries(self) -> Deliveries:
@@ -122,10 +129,9 @@ class House:
 
     def times(self) -> Times:
         """Return what rights times that a wrong clock wrote."""
-        rules = WorkRules(worker="", destinations=tuple, software_version="")
         reach = Reach(
             lease=timedelta(seconds=self.settings.inference.lease_seconds),
-            job=rules.pause * rules.attempts,
+            job=PAUSE * ATTEMPTS,
             delivery=max(self.retry.longest, timedelta(seconds=self.settings.delivery.report_wait_seconds)),
         )
         return Times(self.engine, reach)
@@ -141,19 +147,27 @@ class House:
         return Files(self.engine)
 
     @cached_property
+    def feedback(self) -> Feedback:
+        """Return what came back of results."""
+        return Feedback(self.engine)
+
+    @cached_property
     def queries(self) -> Queries:
         """Return the administrator's view of the ledger."""
         return Queries(self.engine)
 
     @cached_property
-    def reader(self) -> BundleReader:
-        """Return the installed models.
+    def bundles(self) -> tuple[Bundle, ...]:
+        """Return the installed models' bundles, as `needed` does."""
+        return needed(self.settings.models(), self.settings.inference.trusted_keys)
 
-        Raises:
-            FatalError: there is none, or one is damaged or not signed as it must be.
-        """
+    @cached_property
+    def reader(self) -> BundleReader:
+        """Return what reads with `bundles`."""
+        from daemon.inference.reader import BundleReader
+
         section = self.settings.inference
-        return reader(self.settings.models(), section.threads, section.passes, section.trusted_keys)
+        return BundleReader(self.bundles, threads=section.threads, passes=section.passes)
 
     @cached_property
     def trail(self) -> Trail:
@@ -162,6 +176,8 @@ class House:
 
     def repository(self) -> Link | None:
         """Return the way to the Audit Record Repository, where there is one."""
+        from daemon.dimse.tls import client_context, explain
+
         place = self.settings.audit.place
         if place is None:
             return None
@@ -176,18 +192,7 @@ class House:
 
     def reporter(self, command: str) -> Reporter:
         """Return this process, as `overread command`, and the machine's user who runs it."""
-        host = socket.gethostname()
-        try:
-            login = pwd.getpwuid(os.getuid()).pw_name
-        except KeyError:
-            login = str(os.getuid())
-        process = Participant(
-            user_id=f"{host}-{os.getpid()}",
-            user_name=f"overread {command}",
-            ae_title=self.settings.listener.ae_title,
-            address=host,
-        )
-        return Reporter(process=process, person=Participant(user_id=f"{login}@{host}"))
+        return here(command, self.settings.listener.ae_title)
 
     @contextmanager
     def lifetime(self, command: str) -> Iterator[None]:
@@ -215,6 +220,8 @@ class House:
 
     def migrate(self) -> None:
         """Bring the ledger to the newest revision."""
+        from daemon.ledger import migrate
+
         migrate.upgrade(self.engine)
 
     def ready(self) -> None:
@@ -223,6 +230,8 @@ class House:
         Raises:
             FatalError: it is not.
         """
+        from daemon.ledger import migrate
+
         if migrate.behind(self.engine):
             raise FatalError("the ledger lacks a migration; run `overread init` on its folder to upgrade it")
 
@@ -243,10 +252,15 @@ class House:
 
     def intake(self) -> Intake:
         """Return where instances are recorded."""
-        return Intake(self.engine, self.settings.listener.max_study_instances)
+        section = self.settings.listener
+        name = f"{socket.gethostname()} {section.address}"
+        return Intake(self.engine, section.max_study_instances, section.max_study_mb * MEGABYTE, name)
 
     def listener(self, intake: Intake) -> Listener:
         """Return a listener that receives into the spool and the ledger."""
+        from daemon.couriers import AvailabilityNotices, CommitmentReports
+        from daemon.dimse.listener import Listener, ListenerSettings
+
         section = self.settings.listener
         settings = ListenerSettings(
             ae_title=section.ae_title,
@@ -262,47 +276,85 @@ class House:
             max_per_peer=section.max_associations_per_peer,
             stop_seconds=section.stop_seconds,
         )
-        arrivals = self.arrivals(intake)
-        most = section.max_instance_mb * MEGABYTE
-        reception = Reception(self.spool, arrivals, self.clock, self.salt(), most)
-        return Listener(settings, reception, CommitmentReports(self), arrivals, AvailabilityNotices(self))
+        arrivals = self.arrivals(intake, "listen")
+        return Listener(
+            settings,
+            self.reception(arrivals),
+            CommitmentReports(self.deliveries, self.clock),
+            arrivals,
+            AvailabilityNotices(self.listings, self.clock),
+        )
 
-    def arrivals(self, intake: Intake) -> Arrivals:
-        """Return an intake that accounts for what comes in."""
-        return Arrivals(intake, self.trail, self.clock, self.reporter("listen"))
+    def reception(self, arrivals: Arrivals) -> Reception:
+        """Return what instances are handed to."""
+        from daemon.services.receive import Reception
+
+        most = self.settings.listener.max_instance_mb * MEGABYTE
+        return Reception(self.spool, arrivals, self.clock, self.salt(), most)
+
+    def arrivals(self, intake: Intake, command: str) -> Arrivals:
+        """Return an intake that accounts for what comes in to `overread command`."""
+        return Arrivals(intake, self.trail, self.clock, self.reporter(command))
 
     def departures(self, command: str) -> Departures:
         """Return what accounts for what `overread command` sends."""
         return Departures(self.deliveries, self.trail, self.clock, self.reporter(command))
 
-    def reconcile(self, intake: Intake) -> list[str]:
-        """Bring spool and ledger together; return digests of acknowledged files that are gone."""
-        return reconcile(self.spool, self.files, self.arrivals(intake), self.clock)
-
     def assemble(self) -> Assemble:
         """Return the verb assemble."""
-        return Assemble(self.jobs, self.reader.bundles, self.clock, self.settings.assembly.patience)
+        settings = self.settings
+        return Assemble(self.jobs, self.reader.bundles, self.clock, settings.assembly.patience, settings.queue.rules)
 
     def inquire(self) -> Inquire:
         """Return the verb inquire, which does nothing where no archive is named."""
+        from daemon.dimse.archive import Archive
+
         section = self.settings.assembly
-        network = Archive(self.settings.listener.ae_title)
+        network = Archive(self.settings.listener.ae_title, getter=self.getter())
         archives = Archives(network=network, destinations=self.destinations, name=section.archive)
         return Inquire(self.jobs, self.listings, archives, self.clock, section.patience)
 
-    def process(self) -> Process:
-        """Return the verb process, as one worker."""
+    def getter(self) -> Getter | None:
+        """Return what fetches by C-GET; None where that is not how."""
+        from daemon.dimse.getting import Getter
+
+        if self.settings.assembly.retrieve is not Retrieval.GET:
+            return None
+        arrivals = self.arrivals(self.intake(), "deliver")
+        return Getter(
+            calling_ae=self.settings.listener.ae_title,
+            reception=self.reception(arrivals),
+            witness=arrivals,
+            paused=lambda: self.pauses.holds(Activity.RECEPTION),
+        )
+
+    def process(self, shadows: Sequence[InstalledBundle] = ()) -> Process:
+        """Return the verb process, as one worker; `shadows` are to read what it answers, later."""
+        from daemon.services.process import Process, Stores, WorkRules
+
         rules = WorkRules(
-            worker=f"{socket.gethostname()}-{os.getpid()}",
-            destinations=lambda: tuple(self.destinations()),
+            worker=worker_name(os.getpid()),
+            destinations=lambda: tuple(self.destinations().values()),
             software_version=__version__,
             research_use=self.settings.results.research_use,
             lease=timedelta(seconds=self.settings.inference.lease_seconds),
             limit=timedelta(minutes=self.settings.inference.job_minutes),
             overdue=die,
+            shadows=shadows,
         )
         stores = Stores(jobs=self.jobs, files=self.files, spool=self.spool)
         return Process(stores, self.reader, self.clock, rules)
+
+    def review(self) -> Review:
+        """Return the verb review."""
+        from daemon.services.review import Review
+
+        return Review(self.feedback, self.spool, self.clock)
+
+    def losses(self) -> Losses:
+        """Return what settles the jobs of workers that died."""
+        section = self.settings.inference
+        return Losses(self.jobs, self.clock, timedelta(seconds=section.lease_seconds), section.worker_deaths)
 
     @property
     def retry(self) -> RetryPolicy:
@@ -335,49 +387,14 @@ class House:
 
     def courier(self) -> Couriers:
         """Return the network toward destinations, under our AE title."""
-        dimse = Courier(self.settings.listener.ae_title, CommitmentReports(self))
+        from daemon.couriers import CommitmentReports, Couriers
+        from daemon.dicomweb.courier import WebCourier
+        from daemon.dimse.courier import Courier
+
+        dimse = Courier(self.settings.listener.ae_title, CommitmentReports(self.deliveries, self.clock))
         return Couriers(dimse=dimse, dicomweb=WebCourier())
 
     def retire(self) -> Retire:
         """Return the verb retire."""
         rules = RetentionRules(age=timedelta(days=self.settings.data.keep_days))
         return Retire(self.files, self.spool, self.clock, rules)
-
-
-@dataclass(frozen=True)
-class CommitmentReports:
-    """Storage commitment reports into the ledger, by whichever association they come."""
-
-    house: House
-
-    def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: Mapping[str, str]) -> None:
-        """Record a report."""
-        self.house.deliveries.committed(transaction_uid, committed, failed, self.house.clock.now())
-
-
-@dataclass(frozen=True)
-class AvailabilityNotices:
-    """Instance Availability Notifications into the ledger."""
-
-    house: House
-
-    def on_notice(self, notice: Notice) -> None:
-        """Record a notification."""
-        self.house.listings.notified(notice, self.house.clock.now())
-
-
-def die() -> None:
-    """End this process at once; the supervisor starts another."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def reader(models: Path, threads: int, passes: int | None, key_files: Sequence[Path] = ()) -> BundleReader:
-    """Return the bundles below `models`, verified; where there are `key_files`, signed by one of those keys.
-
-    Raises:
-        FatalError: there is none, or one is damaged or not signed as it must be.
-    """
-    bundles = installed(models, key_files)
-    if not bundles:
-        raise FatalError(f"no model bundle in {models}; set inference.models or install one")
-    return BundleReader(bundles, threads=threads, passes=passes)

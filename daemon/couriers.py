@@ -1,13 +1,17 @@
-"""The network toward destinations, by the kind of each."""
+"""The network toward destinations, by the kind of each; and into the ledger what they report by themselves."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon.clock import Clock
 from daemon.dicomweb.courier import WebCourier
 from daemon.dimse.courier import Courier
 from daemon.domain.delivery import Destination, Echo, SendResult
+from daemon.domain.evidence import Notice
 from daemon.domain.references import Reference
+from daemon.ledger.deliveries import Deliveries
+from daemon.ledger.listings import Listings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,3 +40,27 @@ class Couriers:
     def present(self, destination: Destination, references: Sequence[Reference]) -> frozenset[str]:
         """Return the SOP Instance UIDs that the destination lists."""
         return self.to(destination).present(destination, references)
+
+
+@dataclass(frozen=True)
+class CommitmentReports:
+    """Storage commitment reports into the ledger, by whichever association they come."""
+
+    deliveries: Deliveries
+    clock: Clock
+
+    def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: Mapping[str, int | None]) -> None:
+        """Record a report."""
+        self.deliveries.committed(transaction_uid, committed, failed, self.clock.now())
+
+
+@dataclass(frozen=True)
+class AvailabilityNotices:
+    """Instance Availability Notifications into the ledger."""
+
+    listings: Listings
+    clock: Clock
+
+    def on_notice(self, notice: Notice) -> None:
+        """Record a notification."""
+        self.listings.notified(notice, self.clock.now())

@@ -10,7 +10,7 @@ from types import TracebackType
 
 LOGGER = logging.getLogger(__name__)
 
-_QUIET = ("pynetdicom", "pydicom", "highdicom", "alembic", "sqlalchemy", "dicomweb_client", "urllib3")
+_QUIET = ("pynetdicom", "pydicom", "highdicom", "alembic", "sqlalchemy", "dicomweb_client", "urllib3", "uvicorn")
 
 
 class JsonLines(logging.Formatter):
@@ -38,14 +38,14 @@ def place(trace: TracebackType | None) -> str:
 
 
 def hush() -> None:
-    """Silence libraries below ERROR, whose warnings quote values of data sets, names among them.
+    """Silence libraries, whose warnings and errors quote values of data sets, names among them.
 
-    What ends a thread is told by class and place too.
+    What went wrong is told by us, in words of our own; what ends a thread is told by class and place too.
     """
     threading.excepthook = _told
     warnings.simplefilter("ignore")
     for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _told(fault: threading.ExceptHookArgs) -> None:

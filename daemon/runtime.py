@@ -5,47 +5,64 @@ import logging
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
 LOGGER = logging.getLogger(__name__)
 # In the data folder: where the listener that runs listens.
 LISTENING = "listening"
+# The same of the console.
+CONSOLE = "console"
 SUPERVISED = "OVERREAD_SUPERVISED"
 POLL_SECONDS = 0.5
 RETIRE_SECONDS = 60.0
 FORWARD_SECONDS = 1.0
+# A listener says so often that its associations are still served; silent for so long, it is lost.
+ALIVE_SECONDS = 15.0
+LOST = timedelta(minutes=2)
+WATCH_SECONDS = 60.0
 FAULT_SECONDS = 5.0
 # The supervisor waits so much longer than what its parts allow themselves.
 DRAIN_SECONDS = 20.0
 # A part that died is started again after this long.
 RESTART_SECONDS = 2.0
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def stop_on_signals() -> threading.Event:
     """Return an event that SIGTERM and SIGINT set, and under a supervisor its death too."""
-    stop = threading.Event()
-    told, tell = os.pipe()
-    os.set_blocking(tell, False)
-    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    # Not from the handler: where it interrupts a wait for the event, setting that would wait for its lock for ever.
-    threading.Thread(target=_await_signal, args=(told, stop), name="signals", daemon=True).start()
+    stop = signalled()
     if os.environ.get(SUPERVISED):
         threading.Thread(target=_await_orphanhood, args=(stop,), name="supervisor", daemon=True).start()
     return stop
 
 
-def _await_signal(told: int, stop: threading.Event) -> None:
-    while os.read(told, 1):
-        stop.set()
+def signalled(numbers: Sequence[signal.Signals] = _STOPPING) -> threading.Event:
+    """Return an event that these signals set, in this process and none that it was forked from."""
+    stop = threading.Event()
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    for number in numbers:
+        signal.signal(number, lambda *_: None)
+    # Not from the handler: where it interrupts a wait for the event, setting that would wait for its lock for ever.
+    threading.Thread(target=_await_signal, args=(told, numbers, stop), name="signals", daemon=True).start()
+    return stop
+
+
+def _await_signal(told: int, numbers: Sequence[signal.Signals], stop: threading.Event) -> None:
+    # Other signals that somebody handles are told of here, too.
+    while number := os.read(told, 1):
+        if number[0] in numbers:
+            stop.set()
 
 
 def _await_orphanhood(stop: threading.Event) -> None:
@@ -65,6 +82,12 @@ def cap_memory(megabytes: int) -> None:
     """
     if megabytes:
         resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+
+
+def end_first() -> None:
+    """Where the machine's memory runs out, let the kernel end this process before the others of the daemon."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
 
 
 def loop(name: str, step: Callable[[], object], stop: threading.Event, wait: float = POLL_SECONDS) -> None:
@@ -137,6 +160,16 @@ def beside(name: str, step: Callable[[], object] | None, stop: threading.Event, 
         thread.join()
 
 
+def worker_name(pid: int) -> str:
+    """Return what the ledger calls the worker of this machine with that process id."""
+    return f"{socket.gethostname()}-{pid}"
+
+
+def die() -> None:
+    """End this process at once; the supervisor starts another."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Sends(Protocol):
     """A verb that works on one destination."""
 
@@ -174,12 +207,15 @@ def _post(name: str, verbs: Sequence[Sends], stop: threading.Event) -> None:
 class Supervisor:
     """Runs the parts as processes of their own and starts again what dies.
 
-    Told to stop it waits a little longer than the `seconds` that the parts allow themselves, then kills them.
+    Told to stop it waits a little longer than the `seconds` that the parts allow themselves, then kills them. Of a part
+    that died `lost` is told its name, process id, and exit code or minus the signal.
     """
 
-    def __init__(self, config: Path, workers: int, seconds: float) -> None:
+    def __init__(
+        self, config: Path, parts: Sequence[str], seconds: float, lost: Callable[[str, int, int], None]
+    ) -> None:
         self._seconds = seconds + DRAIN_SECONDS
-        parts = ["listen", *["work"] * workers, "deliver"]
+        self._lost = lost
         self._commands = [[sys.executable, "-m", "daemon", part, "--config", str(config)] for part in parts]
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -194,16 +230,33 @@ class Supervisor:
                 if child is not None and due[index] == 0.0:
                     LOGGER.error("%s ended with %s; starting it again", command[3], child.returncode)
                     due[index] = time.monotonic() + RESTART_SECONDS
+                    self._tell(command[3], child)
                 if time.monotonic() >= due[index]:
-                    due[index] = 0.0
-                    self._children[index] = self._start(command)
+                    due[index] = 0.0 if self._started(index) else time.monotonic() + RESTART_SECONDS
             stop.wait(POLL_SECONDS)
         self._drain()
 
-    @staticmethod
-    def _start(command: list[str]) -> subprocess.Popen[bytes]:
-        """Start a part that stops when we are gone: it reads our end of its standard input."""
-        return subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, SUPERVISED: "1"})
+    def _tell(self, part: str, child: subprocess.Popen[bytes]) -> None:
+        try:
+            self._lost(part, child.pid, child.returncode)
+        except Exception:
+            # The parts must be started again whatever else is broken; a lease ends by itself.
+            LOGGER.exception("what %s %d had in hand could not be settled", part, child.pid)
+
+    def _started(self, index: int) -> bool:
+        """Start a part that stops when we are gone: it reads our end of its standard input.
+
+        Return whether that went: a machine that has no process or memory left for it may have some soon.
+        """
+        command, before = self._commands[index], self._children.get(index)
+        try:
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, SUPERVISED: "1"})
+        except OSError as error:
+            LOGGER.error("%s cannot be started now (%s); tried again", command[3], error.strerror)  # noqa: TRY400
+            return False
+        _let_go(before)
+        self._children[index] = child
+        return True
 
     def _drain(self) -> None:
         for child in self._children.values():
@@ -216,3 +269,10 @@ class Supervisor:
                 LOGGER.error("process %d did not stop in time and is killed", child.pid)
                 child.kill()
                 child.wait()
+            _let_go(child)
+
+
+def _let_go(child: subprocess.Popen[bytes] | None) -> None:
+    """Close our end of what an ended part read."""
+    if child is not None and child.stdin is not None:
+        child.stdin.close()

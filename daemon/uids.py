@@ -24,6 +24,16 @@ class Role(StrEnum):
     DEVICE = "device"
     TRANSACTION = "transaction"
     DIMENSIONS = "dimensions"
+    KEY_IMAGES_SERIES = "key-images-series"
+    KEY_IMAGE = "key-image"
+    SUMMARY_SERIES = "summary-series"
+    SUMMARY = "summary"
+    UNCERTAINTY_SERIES = "uncertainty-series"
+    UNCERTAINTY = "uncertainty"
+    PRESENTATION_SERIES = "presentation-series"
+    PRESENTATION = "presentation"
+    KEY_OBJECTS_SERIES = "key-objects-series"
+    KEY_OBJECTS = "key-objects"
 
 
 def derive(role: Role, *parts: str) -> str:

@@ -12,17 +12,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 from daemon.audit.chain import START, Chain
 from daemon.audit.links import Link
 from daemon.audit.syslog import encode
 from daemon.clock import Clock
+from daemon.domain.delivery import RetryPolicy
 from daemon.errors import OverreadError
 
 LOGGER = logging.getLogger(__name__)
-FIRST_RETRY_SECONDS = 5.0
-LONGEST_RETRY_SECONDS = 300.0
+RETRY = RetryPolicy(first=timedelta(seconds=5), longest=timedelta(minutes=5))
 # Written in one go over what was there, and longer than it can be.
 _SIZE = 4096
 _MOST_REASON = 300
@@ -128,7 +129,8 @@ class Forwarder:
             LOGGER.warning("audit messages wait: %s", reason)
         since = before.since or self._clock.now().isoformat(timespec="seconds")
         _write(handle, replace(before, failures=before.failures + 1, since=since, reason=reason))
-        self._due = time.monotonic() + min(FIRST_RETRY_SECONDS * 2.0 ** min(before.failures, 10), LONGEST_RETRY_SECONDS)
+        # One forwarder sends to a repository: there is no crowd to spread.
+        self._due = time.monotonic() + RETRY.wait(before.failures + 1, 1.0).total_seconds()
 
 
 def progress(chain: Chain) -> Progress:

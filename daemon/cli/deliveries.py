@@ -46,8 +46,8 @@ def replay(
     destination: DestinationOption = None,
     since: Annotated[datetime | None, typer.Option(help="Only what ended then or later, local time.")] = None,
 ) -> None:
-    """Send DEAD and UNCONFIRMED deliveries again: the same objects with the same UIDs."""
-    from daemon.domain.delivery import REPLAYABLE, DeliveryState, Selection
+    """Send DEAD and UNCONFIRMED deliveries again: the same objects with the same UIDs; REPLACED ones where named."""
+    from daemon.domain.delivery import MISSING, REPLAYABLE, DeliveryState, Selection
 
     ended = [s.value for s in REPLAYABLE]
     if state is not None and state not in ended:
@@ -58,12 +58,36 @@ def replay(
     selection = Selection(
         ids=tuple(deliveries or ()),
         destination=destination or "",
-        states=(DeliveryState(state),) if state else REPLAYABLE,
+        states=(DeliveryState(state),) if state else REPLAYABLE if deliveries else MISSING,
         since=since and since.astimezone(),
     )
     count = here.deliveries.replay(selection, here.clock.now())
     note_action(here, "deliveries replay", f"deliveries?count={count}")
     typer.echo(f"{count} deliveries are PENDING")
+
+
+@app.command("create")
+def create(
+    destination: Annotated[str, typer.Option(help="Where to, as `destinations list` names it.")],
+    outputs: Annotated[list[int] | None, typer.Argument(help="Ids, as `outputs list` has them.")] = None,
+    config: ConfigOption = None,
+    since: Annotated[datetime | None, typer.Option(help="Only what was made then or later, local time.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that never were on their way there.")] = False,
+) -> None:
+    """Send results to a destination that was not configured when they were made; those that went there are left out."""
+    from daemon.domain.delivery import Undelivered
+
+    if sum(map(bool, (outputs, since, every))) != 1:
+        raise typer.BadParameter("say which, in one way: output ids, --since or --all")
+    here = house(config)
+    place = here.destinations().get(destination)
+    if place is None:
+        missing(f"no destination {destination}; see `overread destinations list`")
+    ids, after = tuple(outputs or ()), since and since.astimezone()
+    wanted = Undelivered(destination=destination, kinds=place.outputs, ids=ids, since=after)
+    count = here.deliveries.create(wanted, here.clock.now())
+    note_action(here, "deliveries create", f"deliveries?count={count}")
+    typer.echo(f"{count} deliveries to {destination} are PENDING")
 
 
 @app.command("accept")
@@ -81,10 +105,10 @@ def accept(
 
 @app.command("retry")
 def retry_delivery(delivery: int, config: ConfigOption = None) -> None:
-    """Send one DEAD or UNCONFIRMED delivery again."""
-    from daemon.domain.delivery import Selection
+    """Send one DEAD, UNCONFIRMED or REPLACED delivery again."""
+    from daemon.domain.delivery import REPLAYABLE, Selection
 
     here = house(config)
-    here.deliveries.replay(Selection(ids=(delivery,)), here.clock.now())
+    here.deliveries.replay(Selection(ids=(delivery,), states=REPLAYABLE), here.clock.now())
     note_action(here, "deliveries retry", f"deliveries/{delivery}")
     typer.echo(f"delivery {delivery} is PENDING")

@@ -30,6 +30,8 @@ class _Row:
     token_file: str
     password_file: str
     ca_file: str
+    outputs: str
+    fallback: str
     from_file: bool
     state: str
     failures: int
@@ -65,15 +67,28 @@ def list_destinations(config: ConfigOption = None, as_json: JsonOption = False) 
     named = {d.name for d in here.settings.destination}
     circuits = here.circuits.all()
     rows = [_row(d, circuits.get(d.name), d.name in named) for d in here.destinations().values()]
-    columns = ("name", "address", "commitment", "tls", "from_file", "state", "since", "next_at", "reason")
+    columns = (
+        "name",
+        "address",
+        "commitment",
+        "tls",
+        "outputs",
+        "fallback",
+        "from_file",
+        "state",
+        "since",
+        "next_at",
+        "reason",
+    )
     table("destinations", rows, columns, as_json=as_json)
 
 
 def _row(destination: "Destination", circuit: "Circuit | None", from_file: bool) -> _Row:  # noqa: FBT001 - a column
     from daemon.domain.delivery import reached
 
+    kinds = {name: ", ".join(map(str, getattr(destination, name))) for name in ("outputs", "fallback")}
     return _Row(
-        **{**vars(destination), "tls": destination.tls is not None},
+        **{**vars(destination), **kinds, "tls": destination.tls is not None},
         from_file=from_file,
         state=reached(circuit),
         failures=circuit.failures if circuit else 0,
@@ -93,6 +108,8 @@ def add(
     token_file: Annotated[Path | None, typer.Option(help="File with the service's bearer token.")] = None,
     password_file: Annotated[Path | None, typer.Option(help="File with one line user:password.")] = None,
     ca_file: Annotated[Path | None, typer.Option(help="File with the certificates to trust.")] = None,
+    output: Annotated[list[str] | None, typer.Option(help="What goes there; repeatable. Left out: SEG, SR.")] = None,
+    fallback: Annotated[list[str] | None, typer.Option(help="What goes instead: SEG=key-images; repeatable.")] = None,
 ) -> None:
     """Add or replace a destination; results made from now on go there too."""
     from daemon.cli.run import parse_destination
@@ -102,7 +119,8 @@ def add(
         typer.secho(f"overread: {name} stands in the configuration file; change it there", err=True)
         raise typer.Exit(EXIT_ERROR)
     files = {"token_file": token_file, "password_file": password_file, "ca_file": ca_file}
-    given = {option: path.resolve() for option, path in files.items() if path}
+    given: dict[str, object] = {option: path.resolve() for option, path in files.items() if path}
+    given |= {option: tuple(kinds) for option, kinds in (("outputs", output), ("fallback", fallback)) if kinds}
     if tls and here.settings.tls.authorities is None:
         raise typer.BadParameter("--tls needs tls.authorities in the configuration, the file its certificate's is in")
     section = parse_destination(f"{name}={address}", tls=tls, **given).model_copy(update={"commitment": commitment})
@@ -150,7 +168,7 @@ def probe(name: str, config: ConfigOption = None, as_json: JsonOption = False) -
             f"{name} is a DICOMweb service and cannot be probed; `overread destinations echo {name}`"
         )
     rows = here.courier().dimse.probe(destination)
-    table("services", rows, ("sop_class", "transfer_syntaxes", "uid"), as_json=as_json)
+    table("services", rows, ("sop_class", "transfer_syntaxes", "uid", "mend"), as_json=as_json)
     if not all(row.transfer_syntaxes for row in rows if row.needed):
         raise typer.Exit(EXIT_ERROR)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import typer
@@ -10,9 +11,18 @@ from daemon.cli.output import EXIT_ERROR, ConfigOption, JsonOption, table
 from daemon.errors import OverreadError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from daemon.bootstrap import House
+    from daemon.config.sections import ListenerSection
+    from daemon.config.web import WebSection
+    from daemon.inference.bundle import Bundle
 
 
+# Between two machines that share a ledger, or two looks at the clock.
+_TOLERANCE = timedelta(minutes=2)
+# Of many studies so many are named.
+_NAMED = 3
 # What speeds up INT8, by the kernel's names.
 _INT8 = {"avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "asimddp": "ASIMD dot product"}
 
@@ -27,7 +37,7 @@ class Finding:
 
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check configuration, ledger, callers, certificates, models, destinations and more; exit 1 if one is not well."""
+    """Check configuration, ledger, callers, certificates, models, clock and much more; exit 1 if one is not well."""
     from daemon.bootstrap import House
     from daemon.config import load
 
@@ -46,12 +56,18 @@ def _examine(house: "House") -> Iterator[Finding]:
     checks: dict[str, Callable[[House], str]] = {
         "ledger": _ledger,
         "pauses": _pauses,
+        "clock": _clock,
         "disk": _disk,
+        "spool": _spool,
         "cpu": _cpu,
         "port": _port,
         "callers": _callers,
         "tls": _tls,
         "models": _models,
+        "shadow": _shadow,
+        "broker": _broker,
+        "console": _console,
+        "notify": _notify,
         "audit": _audit,
         "archive": _archive,
     }
@@ -76,8 +92,12 @@ def _guarded(name: str, check: Callable[[], str]) -> Finding:
 
 
 def _ledger(house: "House") -> str:
+    from daemon.ledger.server import ailments
+
     house.ready()
-    return "migrated"
+    if wrong := ailments(house.engine):
+        raise OverreadError("; ".join(wrong))
+    return f"migrated, on {house.engine.dialect.name}"
 
 
 def _pauses(house: "House") -> str:
@@ -87,6 +107,34 @@ def _pauses(house: "House") -> str:
     return "none"
 
 
+def _clock(house: "House") -> str:
+    from daemon.clock import synchronised
+
+    return judge_clock(synchronised(), house.times().newest(), house.clock.now())
+
+
+def judge_clock(is_synchronised: bool | None, newest: datetime | None, now: datetime) -> str:  # noqa: FBT001 - a fact
+    """Return in words that the clock can be relied on, as far as is known.
+
+    Raises:
+        OverreadError: it cannot; in words too, with the mend.
+    """
+    wrong = []
+    if is_synchronised is False:
+        wrong.append(
+            "the kernel does not hold it to be synchronised: run chrony (with rtcsync) or `timedatectl set-ntp true`; "
+            "`timedatectl` then says so"
+        )
+    if newest is not None and newest > now + _TOLERANCE:
+        wrong.append(
+            f"it says {now:%Y-%m-%d %H:%M} UTC and the ledger has times up to {newest:%Y-%m-%d %H:%M}: it was wrong "
+            "then or is now. Set it right; what waits is then done in good time, but those entries keep their date"
+        )
+    if wrong:
+        raise OverreadError("; ".join(wrong))
+    return "unknown whether it is synchronised: the kernel does not say" if is_synchronised is None else "synchronised"
+
+
 def _disk(house: "House") -> str:
     import shutil
 
@@ -94,10 +142,25 @@ def _disk(house: "House") -> str:
         raise OverreadError(f"the data folder {house.settings.data.folder} is missing: run `overread init`")
     if house.settings.data.folder.stat().st_mode & 0o007:
         raise OverreadError(f"the data folder {house.settings.data.folder} is open to everyone: chmod 700 it")
-    free = shutil.disk_usage(house.settings.data.folder).free >> 20
+    free = shutil.disk_usage(house.spool.root).free >> 20
     if free < house.settings.data.headroom_mb:
         raise OverreadError(f"{free} MB free, headroom is {house.settings.data.headroom_mb} MB: free space")
     return f"{free} MB free"
+
+
+def _spool(house: "House") -> str:
+    from daemon.services.receive import lacking
+
+    missing = lacking(house.spool, house.files)
+    if missing:
+        studies = sorted({instance.study_instance_uid for instance in house.files.instances(missing)})
+        named = f"; have the studies sent again: {', '.join(studies[:_NAMED])}" if studies else ""
+        more = f" and {len(studies) - _NAMED} more" if len(studies) > _NAMED else ""
+        raise OverreadError(
+            f"{len(missing)} files that the ledger promises are gone or cut short, such as {missing[0]}: restore them "
+            f"from a backup{named}{more}"
+        )
+    return "holds every file that the ledger promises"
 
 
 def _cpu(house: "House") -> str:
@@ -111,21 +174,77 @@ def _cpu(house: "House") -> str:
 
 
 def _port(house: "House") -> str:
-    from daemon.dimse.listener import bound
-    from daemon.runtime import LISTENING, mark
+    from daemon.runtime import LISTENING
 
-    listener = house.settings.listener
-    running = mark(house.settings.data.folder / LISTENING)
-    if running == listener.address:
-        return f"our listener holds {listener.address}"
+    return _held(house, house.settings.listener, "listener", LISTENING)
+
+
+def _held(house: "House", section: "ListenerSection | WebSection", name: str, file: str) -> str:
+    """Return who has the address of a section, in words; `file` is where the one that runs says so.
+
+    Raises:
+        OverreadError: another program has it; in words too, with the mend.
+    """
+    from daemon.dimse.listener import bound
+    from daemon.runtime import mark
+
+    running = mark(house.settings.data.folder / file)
+    who = "console" if name == "web" else name
+    if running == section.address:
+        return f"our {who} holds {section.address}"
     try:
-        bound(listener.host, listener.port).close()
+        bound(section.host, section.port).close()
     except OSError as error:
         cause = (error.strerror or str(error)).partition(" (")[0]
         raise OverreadError(
-            f"{listener.address}: {cause}; stop what holds it, or correct listener.host and listener.port"
+            f"{section.address}: {cause}; stop what holds it, or correct {name}.host and {name}.port"
         ) from error
-    return f"{listener.address} is free" + (f"; our listener still holds {running}: restart it" if running else "")
+    return f"{section.address} is free" + (f"; our {who} still holds {running}: restart it" if running else "")
+
+
+def _console(house: "House") -> str:
+    from daemon.cli.run import need_web
+    from daemon.runtime import CONSOLE
+
+    section = house.settings.web
+    if not section.enabled:
+        return "off"
+    need_web()
+    wrong = []
+    if not section.logins:
+        wrong.append("nobody may log in: put the line that `overread web-user NAME --role admin` prints below [web]")
+    if section.metrics_token_file:
+        wrong += _secret("web.metrics_token_file", section.metrics_token_file)
+    try:
+        held = _held(house, section, "web", CONSOLE)
+    except OverreadError as error:
+        wrong.append(str(error))
+    if wrong:
+        raise OverreadError("; ".join(wrong))
+    return f"{held}; {len(section.logins)} may log in"
+
+
+def _notify(house: "House") -> str:
+    from daemon.watch import channels
+
+    section = house.settings.notify
+    files = {"webhook_token_file": section.webhook_token_file, "mail_password_file": section.mail_password_file}
+    wrong = [said for key, path in files.items() if path for said in _secret(f"notify.{key}", path)]
+    if wrong:
+        raise OverreadError("; ".join(wrong))
+    ways = " and ".join(way.name for way in channels(house))
+    return f"by {ways}; `overread notify` tries it" if ways else "nobody is told"
+
+
+def _secret(key: str, path: "Path") -> list[str]:
+    """Return what is wrong with a file that holds a secret."""
+    try:
+        mode, content = path.stat().st_mode, path.read_bytes()
+    except OSError as error:
+        return [f"{key}: {path} cannot be read ({error.strerror}): make it, or correct the key"]
+    if mode & 0o077:
+        return [f"{key}: {path} is readable by others: chmod 600 it, and put another secret in"]
+    return [] if content.strip() else [f"{key}: {path} is empty: put a secret in"]
 
 
 def _callers(house: "House") -> str:
@@ -157,6 +276,12 @@ def _tls(house: "House") -> str:
     return f"listener: {'TLS' if tls.listener else 'plain text'}; called by TLS: {called}"
 
 
+def _broker(house: "House") -> str:
+    from daemon.workforce import by_messages, examined
+
+    return examined(house) if by_messages(house) else "none is needed: workers ask the ledger"
+
+
 def _audit(house: "House") -> str:
     from daemon.audit.forward import progress
 
@@ -171,8 +296,9 @@ def _audit(house: "House") -> str:
 
 
 def _archive(house: "House") -> str:
-    from daemon.dimse.contexts import STUDY_ROOT_FIND, STUDY_ROOT_MOVE
+    from daemon.dimse.contexts import STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
     from daemon.dimse.probe import probe
+    from daemon.domain.assembly import Retrieval
 
     section = house.settings.assembly
     if not section.archive:
@@ -180,26 +306,38 @@ def _archive(house: "House") -> str:
     destination = house.destinations().get(section.archive)
     if destination is None or destination.url:
         raise OverreadError(f"assembly.archive: no DICOM node {section.archive} among the destinations; correct either")
-    services = (STUDY_ROOT_FIND, STUDY_ROOT_MOVE) if section.retrieve else (STUDY_ROOT_FIND,)
+    retrieval = {Retrieval.MOVE: (STUDY_ROOT_MOVE,), Retrieval.GET: (STUDY_ROOT_GET,)}.get(section.retrieve, ())
+    services = (STUDY_ROOT_FIND, *retrieval)
     refused = [s.sop_class for s in probe(destination, house.settings.listener.ae_title, services) if not s.offered]
     if refused:
         raise OverreadError(f"{section.archive} does not offer {', '.join(refused)}; allow it there")
-    return f"{section.archive} is asked{', and sends what is missing' if section.retrieve else ''}"
+    return f"{section.archive} is asked{', and sends what is missing' if retrieval else ''}"
 
 
 def _models(house: "House") -> str:
     from daemon.inference.bundle import installed
+
+    found = installed(house.settings.models(), house.settings.inference.trusted_keys)
+    if not found:
+        raise OverreadError(f"none in {house.settings.models()}: set inference.models or install a bundle")
+    return _golden(found)
+
+
+def _shadow(house: "House") -> str:
+    from daemon.second import shadows
+
+    return _golden(shadows(house.settings)) or "none: inference.shadow names no folder"
+
+
+def _golden(bundles: "tuple[Bundle, ...]") -> str:
+    """Return the bundles in words; raises OverreadError where one does not give here what its maker saw."""
     from daemon.inference.session import Model, verify
 
-    names = []
-    for bundle in installed(house.settings.models(), house.settings.inference.trusted_keys):
+    for bundle in bundles:
         wrong = verify(Model(bundle))
         if wrong:
             raise OverreadError(
                 f"{bundle.ref.name}: this machine does not reproduce its golden outputs ({', '.join(wrong)}); "
                 "install the onnxruntime version that the bundle names"
             )
-        names.append(f"{bundle.ref.name} {bundle.ref.version} ({bundle.signature})")
-    if not names:
-        raise OverreadError(f"none in {house.settings.models()}: set inference.models or install a bundle")
-    return ", ".join(names)
+    return ", ".join(f"{one.ref.name} {one.ref.version} ({one.signature})" for one in bundles)

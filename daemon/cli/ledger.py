@@ -1,4 +1,4 @@
-"""status, studies, jobs, outputs: what the ledger says."""
+"""status, studies, jobs: what the ledger says."""
 
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 studies = typer.Typer(help="Studies that were received.", no_args_is_help=True)
 jobs = typer.Typer(help="Jobs, their answers and failures.", no_args_is_help=True)
-outputs = typer.Typer(help="Result objects.", no_args_is_help=True)
 Limit = Annotated[int, typer.Option(help="How many, newest first.")]
 
 
@@ -38,10 +37,10 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     circuits, pauses = here.circuits.all(), here.pauses.all()
     standing = {name: reached(circuits.get(name)) for name in here.destinations()}
     counts = {**here.queries.counts(), "destinations": dict(Counter(standing.values()))}
-    cares = _cares(here)
+    needed = cares(here)
     if as_json:
         paused = {pause.activity: {"since": pause.since, "by": pause.by} for pause in pauses}
-        emit({**counts, "paused": paused, "cares": cares})
+        emit({**counts, "paused": paused, "cares": needed})
         return
     for name, states in counts.items():
         typer.echo(f"{name:13}" + "  ".join(f"{state} {count}" for state, count in states.items()))
@@ -50,20 +49,26 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         typer.echo(f"{name}: {circuit.failures} failures since {cell(circuit.since)}: {circuit.reason}")
     for pause in pauses:
         typer.echo(f"{pause.activity} paused since {cell(pause.since)} by {pause.by}; `overread resume` goes on")
-    for care in cares:
+    for care in needed:
         typer.secho(care, fg=typer.colors.YELLOW)
 
 
-def _cares(here: "House") -> list[str]:
-    """Return what an administrator should see to: certificates that end soon, audit messages that wait."""
+def cares(here: "House") -> list[str]:
+    """Return what an administrator should see to: certificates that end, results that go nowhere, audit that waits."""
     from daemon.audit.forward import progress
     from daemon.dimse.certificates import ailments
     from daemon.errors import OverreadError
+    from daemon.workforce import care
 
     try:
         found = ailments(here.settings.tls.credentials, here.clock.now())
     except OverreadError as error:
         found = [str(error)]
+    nowhere = here.queries.undelivered()
+    if nowhere:
+        found.append(f"{nowhere} results go nowhere; `overread deliveries create --destination NAME --all` sends them")
+    if wrong := care(here):
+        found.append(wrong)
     behind = progress(here.trail.chain) if here.settings.audit.repository else None
     if behind and behind.failures:
         found.append(f"{behind.waiting} audit messages wait since {behind.since}: {behind.reason}")
@@ -79,19 +84,25 @@ def list_studies(config: ConfigOption = None, limit: Limit = 50, as_json: JsonOp
 
 @studies.command("show")
 def show_study(study: str, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show one study with its jobs and what happened to them."""
+    """Show one study with its jobs, and every step from its first instance to the destinations' last word."""
+    from daemon.cli.timeline import timeline
+
     here = house(config)
     found = here.queries.study(study)
     if found is None:
         missing(f"no study {study}; see `overread studies list`")
     related = here.queries.jobs(study=study)
     events = {job.id: here.queries.events(job.id) for job in related}
+    steps = timeline(here, study, [job.id for job in related])
     if as_json:
-        emit({"study": plain(found), "jobs": plain(related), "events": plain(events)})
+        emit({"study": plain(found), "jobs": plain(related), "events": plain(events), "timeline": plain(steps)})
         return
     table("study", [found], ("study_instance_uid", "instances", "conflicts", "verdict", "evidence"), as_json=False)
     for job in related:
-        table(f"job {job.id} {job.bundle} {job.state}", events[job.id], ("at", "old", "new", "detail"), as_json=False)
+        typer.echo(
+            " ".join(filter(None, (f"job {job.id}", job.bundle, job.version, job.refusal, job.state, job.detail)))
+        )
+    table("timeline", steps, ("at", "after", "line", "what", "detail"), as_json=False)
 
 
 @jobs.command("list")
@@ -101,9 +112,10 @@ def list_jobs(
     limit: Limit = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List jobs, newest first."""
-    columns = ("id", "bundle", "version", "state", "reason", "detail", "attempts", "created_at", "study_instance_uid")
-    table("jobs", house(config).queries.jobs(state=state, limit=limit), columns, as_json=as_json)
+    """List jobs, newest first; one with a refusal reports it instead of reading."""
+    columns = ("id", "bundle", "version", "refusal", "state", "reason", "detail", "attempts", "created_at")
+    rows = house(config).queries.jobs(state=state, limit=limit)
+    table("jobs", rows, (*columns, "study_instance_uid"), as_json=as_json)
 
 
 @jobs.command("show")
@@ -113,7 +125,35 @@ def show_job(job: int, config: ConfigOption = None) -> None:
     found = here.queries.job(job)
     if found is None:
         missing(f"no job {job}; see `overread jobs list`")
-    emit({"job": plain(found), "events": plain(here.queries.events(job))})
+    from daemon.ledger.seconds import Seconds
+
+    seconds = Seconds(here.engine).of_jobs([job])
+    emit({"job": plain(found), "events": plain(here.queries.events(job)), "second_reads": plain(seconds)})
+
+
+@jobs.command("compare")
+def compare_job(
+    job: int,
+    model: Annotated[str, typer.Argument(help="The bundle's name.")],
+    config: ConfigOption = None,
+    version: Annotated[str | None, typer.Option(help="Its version; left out, the newest.")] = None,
+) -> None:
+    """Have a worker read what a job read with another bundle too, for comparison alone; `jobs show` has what it finds.
+
+    It is read when nothing else waits, and nothing of it is sent anywhere.
+    """
+    from daemon.ledger.seconds import Seconds
+    from daemon.second import candidates
+
+    here = house(config)
+    refs = [
+        one.ref for one in candidates(here.settings) if one.ref.name == model and version in (None, one.ref.version)
+    ]
+    if not refs:
+        missing(f"no bundle {model} {version or ''}; see `overread models list`")
+    Seconds(here.engine).ask(job, refs[-1], here.reporter("jobs compare").person.user_id, here.clock.now())
+    note_action(here, "jobs compare", f"jobs/{job}")
+    typer.echo(f"job {job} is read with {model} {refs[-1].version} when nothing else waits")
 
 
 @jobs.command("retry")
@@ -136,13 +176,6 @@ def cancel_job(job: int, config: ConfigOption = None) -> None:
     here.jobs.cancel(job, here.clock.now())
     note_action(here, "jobs cancel", f"jobs/{job}")
     typer.echo(f"job {job} is CANCELED")
-
-
-@outputs.command("list")
-def list_outputs(config: ConfigOption = None, limit: Limit = 50, as_json: JsonOption = False) -> None:
-    """List result objects, newest first, with their deliveries."""
-    columns = ("id", "job_id", "kind", "size", "deliveries", "sop_instance_uid")
-    table("outputs", house(config).queries.outputs(limit=limit), columns, as_json=as_json)
 
 
 def missing(message: str) -> NoReturn:

@@ -5,7 +5,22 @@ import sys
 import typer
 
 from daemon import log
-from daemon.cli import audit, deliveries, destinations, doctor, ledger, models, pause, process, run
+from daemon.cli import (
+    audit,
+    deliveries,
+    destinations,
+    doctor,
+    feedback,
+    ledger,
+    migration,
+    models,
+    notify,
+    outputs,
+    pause,
+    process,
+    run,
+    watch,
+)
 from daemon.cli.output import EXIT_ERROR
 from daemon.errors import OverreadError
 
@@ -13,27 +28,37 @@ app = typer.Typer(
     help="A second read of every MRI and PET/CT study, beside the PACS. Research use only.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # what draws the boxes takes longer to load than all else
+    context_settings={"max_content_width": 160},
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 study not processed.",
 )
 app.command()(run.init)
 app.command()(run.serve)
 app.command()(run.listen)
 app.command()(run.work)
+app.command()(run.dispatch)
 app.command()(run.deliver)
+app.command()(run.web)
 app.command("process")(process.process)
 app.command()(ledger.status)
+app.command()(watch.watch)
 app.command()(run.user)
+app.command()(run.web_user)
+app.command()(run.web_token)
 app.command()(pause.pause)
 app.command()(pause.resume)
 app.add_typer(ledger.studies, name="studies")
 app.add_typer(ledger.jobs, name="jobs")
-app.add_typer(ledger.outputs, name="outputs")
+app.add_typer(outputs.app, name="outputs")
 app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(feedback.app, name="feedback")
 app.add_typer(destinations.app, name="destinations")
 app.command()(destinations.send)
 app.add_typer(models.app, name="models")
 app.add_typer(audit.app, name="audit")
+app.add_typer(migration.app, name="ledger")
 app.command("doctor")(doctor.doctor)
+app.command("notify")(notify.notify)
 
 
 @app.command()

@@ -34,6 +34,18 @@ class _Verified:
     detail: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Drift:
+    model: str
+    version: str
+    quantity: str
+    psi: float | None
+    level: str
+    reference: str
+    window: int
+    limits: tuple[float, float]
+
+
 @app.command("list")
 def list_models(config: ConfigOption = None, models: ModelsOption = None, as_json: JsonOption = False) -> None:
     """List installed bundles and who signed them; digests and signatures are verified on the way."""
@@ -64,6 +76,47 @@ def show(name: str, config: ConfigOption = None, models: ModelsOption = None, as
     from rich.markdown import Markdown
 
     Console().print(Markdown((found.path / "card.md").read_text(encoding="utf-8")))
+
+
+@app.command()
+def drift(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Tell how the newest answers of each model are spread against its reference, by PSI.
+
+    The reference is the calibration's where the bundle holds it, else this site's first 200 answers.
+    """
+    from daemon.cli.ledger import house
+    from daemon.domain.drift import LARGE, MODERATE
+    from daemon.ledger.scores import ScoreBook
+
+    here = house(config)
+    book = ScoreBook(here.engine)
+    rows = [
+        _Drift(
+            model=bundle.ref.name,
+            version=bundle.ref.version,
+            quantity=one.quantity.value,
+            psi=one.psi,
+            level=one.level.value,
+            reference=f"{one.reference} {'studies of the calibration' if one.by_bundle else 'first answers'}",
+            window=one.window,
+            limits=(MODERATE, LARGE),
+        )
+        for bundle in _bundles(config, None)
+        for one in book.drift(bundle.ref.digest, bundle.manifest.spreads)
+    ]
+    columns = ("model", "version", "quantity", "psi", "level", "reference", "window")
+    table(f"drift (PSI above {MODERATE} moderate, above {LARGE} large)", rows, columns, as_json=as_json)
+
+
+@app.command()
+def shadow(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Tell how second readers compare with the answers: bundles in shadow, and those that somebody compared with."""
+    from daemon.cli.ledger import house
+    from daemon.ledger.seconds import Seconds
+
+    rows = Seconds(house(config).engine).comparisons()
+    columns = ("bundle", "version", "waiting", "failed", "compared", "alike", "apart", "dice")
+    table("second readers", rows, columns, as_json=as_json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""process: a folder of DICOM files to SEG and SR, without network and without configuration."""
+"""process: a folder of DICOM files to result objects, without network and without configuration."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,8 @@ import typer
 from daemon.cli.output import EXIT_NOT_PROCESSED, JsonOption, emit
 
 if TYPE_CHECKING:
-    from daemon.domain.instance import Instance
+    from daemon.domain.output import OutputKind
+    from daemon.imaging.studies import StudyFiles
     from daemon.inference.reader import BundleReader
     from daemon.services.analyse import Analysis
 
@@ -41,19 +42,23 @@ def process(
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
     models: Annotated[Path | None, typer.Option(help="Folder of model bundles.")] = None,
     passes: Annotated[int | None, typer.Option(min=2, help="MC-dropout passes.")] = None,
+    output: Annotated[list[str] | None, typer.Option(help="A kind beside SEG and SR; repeatable.")] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Also write the voxel maps as npz.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read a folder of DICOM files and write SEG and SR; exit 3 where no study could be processed."""
-    from daemon.bootstrap import reader
     from daemon.config import bundled_models
+    from daemon.imaging.studies import grouped
+    from daemon.inference.bundle import needed
+    from daemon.inference.reader import BundleReader
 
+    target = _Target(out=out, maps=maps, kinds=_kinds(output or []))
     out.mkdir(parents=True, exist_ok=True)
-    built = reader(models or bundled_models(), 2, passes)
+    built = BundleReader(needed(models or bundled_models()), threads=2, passes=passes)
     if model and model not in {b.ref.name for b in built.bundles()}:
         raise typer.BadParameter(f"no model {model}; see `overread models list`")
-    studies, unreadable = _studies(paths)
-    reports = [r for found in studies for r in _study(found, built, model, (out, maps))]
+    studies, unreadable = grouped(paths)
+    reports = [r for found in studies for r in _study(found, built, model, target)]
     if not reports:
         reports = [
             JobReport(study_instance_uid="", state="FAILED", reason="no-dicom", detail="no DICOM instance found")
@@ -67,43 +72,26 @@ def process(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Study:
-    uid: str
-    files: "dict[str, tuple[Instance, Path]]"
+class _Target:
+    out: Path
+    maps: bool
+    kinds: "frozenset[OutputKind]"
 
 
-def _studies(paths: list[Path]) -> tuple[list[_Study], int]:
-    """Return the studies in the files, by SOP Instance UID, and how many files are no DICOM instance."""
-    import hashlib
-    from datetime import UTC, datetime
+def _kinds(names: list[str]) -> "frozenset[OutputKind]":
+    from daemon.domain.output import OutputKind
 
-    from daemon.errors import RefusedError
-    from daemon.imaging.facts import Stored, read_facts
-
-    found: dict[str, dict[str, tuple[Instance, Path]]] = {}
-    unreadable = 0
-    for path in _files(paths):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        stored = Stored(digest=digest, size=path.stat().st_size, received_at=datetime.now(tz=UTC), patient_salt=b"")
-        try:
-            instance = read_facts(path, stored)
-        except RefusedError:
-            unreadable += 1
-            continue
-        found.setdefault(instance.study_instance_uid, {}).setdefault(instance.sop_instance_uid, (instance, path))
-    return [_Study(uid=uid, files=files) for uid, files in sorted(found.items())], unreadable
+    try:
+        return frozenset(map(OutputKind.parse, names))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
-def _files(paths: list[Path]) -> Iterator[Path]:
-    for path in paths:
-        yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-
-
-def _study(study: _Study, built: "BundleReader", model: str | None, target: tuple[Path, bool]) -> Iterator[JobReport]:
+def _study(study: "StudyFiles", built: "BundleReader", model: str | None, target: _Target) -> Iterator[JobReport]:
     from daemon.domain.selection import choose
 
     installed = {b.manifest.name: b for b in built.bundles() if model in (None, b.ref.name)}
-    choice = choose([i for i, _ in study.files.values()], [b.manifest for b in installed.values()])
+    choice = choose(study.instances, [b.manifest for b in installed.values()])
     if choice.refusal:
         yield JobReport(
             study_instance_uid=study.uid,
@@ -126,10 +114,12 @@ def _study(study: _Study, built: "BundleReader", model: str | None, target: tupl
         task = Task(
             job_key=job_key(job_input, bundle.ref.digest),
             study_instance_uid=study.uid,
-            created_at=max(i.received_at for i, _ in study.files.values()),
-            paths={r: [study.files[i.sop_instance_uid][1] for i in s.instances] for r, s in chosen.series.items()},
+            created_at=max(i.received_at for i in study.instances),
+            paths={role: study.paths(s) for role, s in chosen.series.items()},
             bundle=bundle,
+            unread=chosen.unread,
             software_version=_version(),
+            kinds=target.kinds,
         )
         try:
             _fill(report, analyse(task, built), target)
@@ -144,19 +134,18 @@ def _version() -> str:
     return __version__
 
 
-def _fill(report: JobReport, analysis: "Analysis", target: tuple[Path, bool]) -> None:
-    out, maps = target
+def _fill(report: JobReport, analysis: "Analysis", target: _Target) -> None:
     findings = analysis.reading.findings
     started = time.perf_counter()
     for made in analysis.made:
-        path = out / f"{made.kind.value}_{made.dataset.SOPInstanceUID}.dcm"
+        path = target.out / f"{made.kind.value}_{made.dataset.SOPInstanceUID}.dcm"
         path.write_bytes(made.content)
         report.outputs.append({"type": made.kind.value, "path": str(path)})
-    if maps:
+    if target.maps:
         import numpy as np
 
         reading = analysis.reading
-        path = out / f"maps_{report.model.split()[0]}_{report.study_instance_uid}.npz"
+        path = target.out / f"maps_{report.model.split()[0]}_{report.study_instance_uid}.npz"
         np.savez_compressed(
             path, labels=reading.labels, probability=reading.probability, sd=reading.sd, entropy=reading.entropy
         )
@@ -194,7 +183,7 @@ def _print(reports: list[JobReport], unreadable: int) -> None:
     console.print(drawn)
     for r in reports:
         for output in r.outputs:
-            console.print(f"{output['type']:4} {output['path']}", soft_wrap=True)
+            console.print(f"{output['type']:11} {output['path']}", soft_wrap=True)
     if unreadable:
         console.print(f"{unreadable} files are no DICOM instance and were left out")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import threading
 
     from daemon.bootstrap import House
-    from daemon.config import DestinationSection, ListenerSection
+    from daemon.config.sections import DestinationSection, ListenerSection
 
 LOGGER = logging.getLogger(__name__)
 _DESTINATION = re.compile(r"(?P<name>[^=]+)=(?P<ae_title>[^@]+)@(?P<host>.+):(?P<port>\d+)")
@@ -30,13 +30,15 @@ def init(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 11112,
     destination: Annotated[list[str] | None, typer.Option(help="NAME=AET@HOST:PORT or NAME=URL; repeatable.")] = None,
     allow: Annotated[list[str] | None, typer.Option(help="AE or AE@ADDRESS that may send to us; repeatable.")] = None,
+    copied: Annotated[bool, typer.Option("--copied", help="You copied the ledger yourself; make no copy.")] = False,
 ) -> None:
     """Write a commented FOLDER/overread.toml, make the data folder, migrate the ledger.
 
-    An existing configuration is kept; the ledger is migrated all the same.
+    An existing configuration is kept; the ledger is migrated all the same, after a copy of it was made.
     """
     from daemon import config
     from daemon.bootstrap import House
+    from daemon.cli.migration import upgrade
     from daemon.cli.template import template
 
     path = folder / config.CONFIG_NAME
@@ -52,7 +54,7 @@ def init(
         typer.echo(f"wrote {path}")
     settings = config.load(path)
     settings.data.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    House(settings).migrate()
+    upgrade(House(settings), copied=copied)
     typer.echo(f"ledger ready: {settings.database_url().rsplit('@', 1)[-1]}")
     if not settings.listener.allowed_callers and not settings.listener.allow_any_caller:
         typer.echo("nobody may send yet: set listener.allowed_callers")
@@ -62,7 +64,7 @@ def parse_listener(ae_title: str, port: int, callers: tuple[str, ...]) -> "Liste
     """Return the listener's section with what the options say."""
     from pydantic import ValidationError
 
-    from daemon.config import ListenerSection
+    from daemon.config.sections import ListenerSection
 
     try:
         return ListenerSection.model_validate({"ae_title": ae_title, "port": port, "allowed_callers": callers})
@@ -71,17 +73,17 @@ def parse_listener(ae_title: str, port: int, callers: tuple[str, ...]) -> "Liste
         raise typer.BadParameter(f"{fault['loc'][0]} {fault['input']!r}: {fault['msg']}") from error
 
 
-def parse_destination(text: str, *, tls: bool = False, **files: Path) -> "DestinationSection":
-    """Return the destination that NAME=AET@HOST:PORT or NAME=URL names."""
+def parse_destination(text: str, **options: object) -> "DestinationSection":
+    """Return the destination that NAME=AET@HOST:PORT or NAME=URL names; `options` are further keys of its table."""
     from pydantic import ValidationError
 
-    from daemon.config import DestinationSection
+    from daemon.config.sections import DestinationSection
 
     match = _SERVICE.fullmatch(text) or _DESTINATION.fullmatch(text)
     if not match:
         raise typer.BadParameter(f"{text!r} is not NAME=AET@HOST:PORT, nor NAME=https://HOST/dicom-web")
     try:
-        return DestinationSection.model_validate({**match.groupdict(), **files, "tls": tls})
+        return DestinationSection.model_validate({**match.groupdict(), **options})
     except ValidationError as error:
         raise typer.BadParameter(f"{text!r}: {error.errors()[0]['msg']}") from error
 
@@ -101,44 +103,125 @@ def user(name: Annotated[str, typer.Argument(help="What callers name, by user id
     typer.echo(f'users = ["{made}"]')
 
 
+def web_user(
+    name: Annotated[str, typer.Argument(help="What they log in with: letters, digits and . _ @ -")],
+    role: Annotated[
+        str,
+        typer.Option(help="viewer looks, operator also retries and replays, admin also accepts and sees the audit."),
+    ] = "viewer",
+) -> None:
+    """Ask for a password and print the entry for web.logins, the console's; the password itself is kept nowhere."""
+    need_web()
+    from daemon.domain.console import Role
+    from daemon.web.passwords import new_user
+
+    if role not in set(Role):
+        raise typer.BadParameter(f"role {role!r}: {', '.join(Role)}")
+    password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    try:
+        made = new_user(name, Role(role), password)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    typer.echo(f'logins = ["{made}"]')
+
+
+def web_token(
+    name: Annotated[str, typer.Argument(help="What you call the program: letters, digits and . _ @ -")],
+    role: Annotated[
+        str, typer.Option(help="What it may do; viewer is enough for DICOMweb, Try it needs operator.")
+    ] = "viewer",
+) -> None:
+    """Make a bearer token for DICOMweb or Try it: shown once, and its entry for web.tokens, with its digest alone."""
+    import secrets
+
+    from daemon.domain.console import ConsoleToken, Role
+
+    token = secrets.token_urlsafe(32)
+    try:
+        made = ConsoleToken.parse(str(ConsoleToken.of(name, Role(role), token)))
+    except ValueError as error:
+        raise typer.BadParameter(f"name {name!r} or role {role!r}: roles are {', '.join(Role)}") from error
+    typer.echo(f"token, shown this once: {token}", err=True)
+    typer.echo(f'tokens = ["{made}"]')
+
+
 def serve(config: ConfigOption = None) -> None:
-    """Run everything: listener, workers, delivery; each in a process of its own, restarted if it dies."""
+    """Run everything: listener, workers, delivery, console; each in a process of its own, restarted if it dies."""
     from daemon.config import locate
-    from daemon.runtime import Supervisor
+    from daemon.runtime import Supervisor, worker_name
+    from daemon.second import shadows
+    from daemon.workforce import by_messages
+    from daemon.workforce import need as need_celery
 
     with _running(config, "serve") as (house, stop):
-        house.reader.bundles()
+        # A model that is damaged ends us here, rather than every worker.
+        LOGGER.info("%d models installed", len(house.bundles))
+        shadows(house.settings)
         inference = house.settings.inference
         seconds = max(inference.stop_seconds, house.settings.listener.stop_seconds)
-        Supervisor(locate(config), inference.workers, seconds).run(stop)
+        if by_messages(house):
+            need_celery()
+            parts = ["listen", "dispatch", *["work"] * (inference.workers > 0), "deliver"]
+        else:
+            parts = ["listen", *["work"] * inference.workers, "deliver"]
+        if house.settings.web.enabled:
+            need_web()
+            parts.append("web")
+        losses = house.losses()
+
+        def lost(part: str, pid: int, code: int) -> None:
+            if part == "work":
+                losses.worker_lost(worker_name(pid), code)
+
+        Supervisor(locate(config), parts, seconds, lost).run(stop)
 
 
 def listen(config: ConfigOption = None) -> None:
     """Run the listener alone: receive into spool and ledger."""
-    from daemon.runtime import LISTENING, marked
+    from daemon.runtime import ALIVE_SECONDS, LISTENING, beside, marked
+    from daemon.services.receive import reconcile
 
     with _running(config, "listen") as (house, stop):
         house.note_settings("listen")
         intake = house.intake()
-        for digest in house.reconcile(intake):
+        for digest in reconcile(house.spool, house.files, house.arrivals(intake, "listen"), house.clock):
             LOGGER.error(
                 "an acknowledged file is gone from the spool: %s; ask its sender to send the study again", digest
             )
         folder, address = house.settings.data.folder, house.settings.listener.address
-        with house.listener(intake), marked(folder / LISTENING, address):
+        with (
+            beside("alive", lambda: intake.alive(house.clock.now()), stop, ALIVE_SECONDS),
+            house.listener(intake),
+            marked(folder / LISTENING, address),
+        ):
             stop.wait()
         intake.close()
 
 
 def work(config: ConfigOption = None) -> None:
-    """Run one worker alone: assemble studies and process jobs."""
-    from daemon.bootstrap import die
+    """Run one worker alone: assemble studies, process jobs, look at what comes back of results.
+
+    With queue.executor = celery: all workers of this machine, which process jobs that messages tell of.
+    """
     from daemon.domain.audit import stopped
-    from daemon.runtime import cap_memory, grace, loop
+    from daemon.runtime import cap_memory, die, end_first, grace, loop
+    from daemon.second import quietly, shadowing
+    from daemon.workforce import by_messages
+    from daemon.workforce import work as work_by_messages
 
     with _running(config, "work") as (house, stop):
+        if by_messages(house):
+            LOGGER.info("%d models installed", len(house.bundles))
+            work_by_messages(house, stop)
+            return
         cap_memory(house.settings.inference.memory_mb)
-        assemble, process = house.assemble(), house.process()
+        end_first()
+        house.reader.warm()
+        assemble, review, process = house.assemble(), house.review(), house.process(shadowing(house.settings))
+        beside = quietly(house, stop, assemble.step)
+
+        def turn() -> int:
+            return assemble.step() + review.step() + (not stop.is_set() and process.step()) or beside.step()
 
         def abandon() -> None:
             if process.give_back():
@@ -147,12 +230,33 @@ def work(config: ConfigOption = None) -> None:
                 die()
 
         with grace(stop, house.settings.inference.stop_seconds, abandon):
-            loop("work", lambda: assemble.step() + (not stop.is_set() and process.step()), stop)
+            loop("work", turn, stop)
+
+
+def dispatch(config: ConfigOption = None) -> None:
+    """With queue.executor = celery: assemble studies, look at what comes back, tell workers of jobs by messages."""
+    from daemon.errors import FatalError
+    from daemon.runtime import POLL_SECONDS, beside, loop
+    from daemon.second import quietly
+    from daemon.workforce import by_messages
+    from daemon.workforce import dispatch as dispatching
+
+    with _running(config, "dispatch") as (house, stop):
+        if not by_messages(house):
+            raise FatalError("nobody waits for messages: set queue.executor = celery, or run `overread work` alone")
+        assemble, review, telling = house.assemble(), house.review(), dispatching(house)
+        # In a thread of its own: a broker that hangs holds no study.
+        with (
+            beside("dispatch", telling.step, stop, POLL_SECONDS),
+            beside("second reads", quietly(house, stop).step, stop, POLL_SECONDS),
+        ):
+            loop("assemble", lambda: assemble.step() + review.step(), stop)
 
 
 def deliver(config: ConfigOption = None) -> None:
-    """Run delivery alone: send, confirm, retire; ask the archive; send the audit trail to its repository."""
-    from daemon.runtime import FORWARD_SECONDS, POLL_SECONDS, RETIRE_SECONDS, Posting, beside, loop
+    """Run delivery alone: send, confirm, retire; ask the archive; send the audit trail; tell who is to be told."""
+    from daemon.cli.notify import watching
+    from daemon.runtime import FORWARD_SECONDS, LOST, POLL_SECONDS, RETIRE_SECONDS, WATCH_SECONDS, Posting, beside, loop
 
     with _running(config, "deliver") as (house, stop):
         house.circuits.hasten(house.clock.now())
@@ -161,9 +265,13 @@ def deliver(config: ConfigOption = None) -> None:
         posting = Posting(lambda: tuple(house.destinations()), (send, confirm))
         posting.refresh(stop)
 
+        arrivals = house.arrivals(house.intake(), "deliver")
+
         def tend() -> int:
             posting.refresh(stop)
-            if righted := times.correct(house.clock.now()):
+            now = house.clock.now()
+            arrivals.close_all(now, now - LOST)
+            if righted := times.correct(now):
                 LOGGER.warning(
                     "%d times lay too far ahead, by a clock that was set right since; they are due now", righted
                 )
@@ -176,9 +284,41 @@ def deliver(config: ConfigOption = None) -> None:
         with (
             beside("audit forwarding", forwarder.step if forwarder else None, stop, FORWARD_SECONDS),
             beside("inquire", inquiry.step if inquiry else None, stop, POLL_SECONDS),
+            beside("watch", watching(house, stop), stop, WATCH_SECONDS),
         ):
             loop("retire", tend, stop, RETIRE_SECONDS / 12)
             posting.join()
+
+
+def web(config: ConfigOption = None) -> None:
+    """Run the administrator's console alone, whether `web.enabled` says so or not."""
+    need_web()
+    from daemon.runtime import CONSOLE, marked
+    from daemon.web.server import serve as answer
+
+    with (
+        _running(config, "web") as (house, stop),
+        marked(house.settings.data.folder / CONSOLE, house.settings.web.address),
+    ):
+        answer(house, stop)
+
+
+def need_web() -> None:
+    """Check that what the console is made of is installed.
+
+    Raises:
+        FatalError: it is not.
+    """
+    from importlib.util import find_spec
+
+    from daemon.errors import FatalError
+
+    wanted = ("argon2", "fastapi", "jinja2", "prometheus_client", "python_multipart", "uvicorn")
+    absent = [name for name in wanted if not find_spec(name)]
+    if absent:
+        raise FatalError(
+            f"the console needs {', '.join(absent)}; run `pip install overread[web]`, or set web.enabled = false"
+        )
 
 
 @contextmanager
@@ -194,4 +334,8 @@ def _running(config: Path | None, command: str) -> "Iterator[tuple[House, thread
     house = House(load(config))
     house.ready()
     with house.lifetime(command):
-        yield house, stop
+        try:
+            yield house, stop
+        finally:
+            # Where it ends by an error, threads that wait for this would keep half a process alive.
+            stop.set()

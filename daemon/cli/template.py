@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from daemon.config import DestinationSection, Section, Settings
+from daemon.config import Settings
+from daemon.config.sections import DestinationSection, Section
 
 
 def template(listener: dict[str, Any], destinations: list[DestinationSection]) -> str:

@@ -1,0 +1,1 @@
+"""Messages to an administrator, by webhook and e-mail."""
