@@ -1,7 +1,6 @@
 """`python -m demo`: an MRI, a PET/CT and a normal study through the daemon into a PACS and back."""
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from rich.table import Table
 
 from demo.pacs import AE_TITLE, HOST, Pacs, running
 from demo.pictures import dice, draw, outline, series
+from demo.programs import system_path
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_brain_mri, make_petct
 
 DEADLINE_SECONDS = 300.0
@@ -123,10 +123,7 @@ def _push_and_wait(studies: list[Study], pacs: Pacs, port: int) -> set[str]:
 
 def _push(folder: Path, port: int) -> None:
     """C-STORE a folder, by DCMTK's storescu where it is installed, else by pynetdicom's."""
-    # pynetdicom installs programs of DCMTK's names beside python, which come first in an activated environment.
-    here = str(Path(sys.executable).parent)
-    elsewhere = os.pathsep.join(part for part in os.get_exec_path() if part != here)
-    storescu = shutil.which("storescu", path=elsewhere)
+    storescu = shutil.which("storescu", path=system_path())
     titles = ("-aet", MODALITY, "-aec", "OVERREAD")
     if storescu:
         command = [storescu, *titles, "+sd", "+r", "-nh", "-R"]

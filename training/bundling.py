@@ -1,8 +1,10 @@
 """From a trained run to a bundle, step by step: export, predict, calibrate, measure, seal.
 
-A run's folder holds `stages/`, `fp32/`, `int8/`, `calibration.toml` and `predictions/<set>/`.
+A run's folder holds `stages/`, `fp32/`, `int8/`, `calibration.toml` and `predictions/<set>/`; an ensemble's has the
+first three in `member-1/`, `member-2/` and so on.
 """
 
+import itertools
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,16 +19,49 @@ from training.calibration.fit import NEUTRAL, Fitted, fit
 from training.calibration.store import load as load_calibration
 from training.calibration.store import save
 from training.data.sample import Sample
-from training.export import Exported, calibration_stacks, export
+from training.export import GRAPHS, Exported, calibration_stacks, export
 from training.network import MultitaskNet
 from training.predictions import predict
 from training.provenance import origins, provenance
 from training.seal import Contents, seal, unsealed
-from training.settings import Settings
+from training.settings import Settings, load
 from training.shrink import structure
-from training.shrink.pipeline import GRAPHS, checkpoint
+from training.shrink.pipeline import checkpoint
 
 CALIBRATION = "calibration.toml"
+SETTINGS = "settings.toml"
+
+
+def members(run: Path) -> tuple[Path, ...]:
+    """Return the folders of an ensemble's members, or the run's own where it is one network.
+
+    Raises:
+        ValueError: `run` holds a network of its own beside them, or members that are not networks of one kind.
+    """
+    numbered = (run / f"member-{number}" for number in itertools.count(1))
+    found = tuple(itertools.takewhile(lambda folder: (folder / SETTINGS).is_file(), numbered))
+    if not found:
+        return (run,)
+    if (run / SETTINGS).is_file():
+        raise ValueError(f"{run} holds a run of its own beside member-1; move one of the two elsewhere")
+    first, *others = (load(folder / SETTINGS) for folder in found)
+    for folder, other in zip(found[1:], others, strict=True):
+        if (other.network, other.recipe) != (first.network, first.recipe):
+            raise ValueError(f"{folder} and {found[0]} differ in [network] or [recipe], so they are no ensemble")
+    return found
+
+
+def settings_in(run: Path) -> Settings:
+    """Return the settings of a run, of an ensemble those of its first member.
+
+    Raises:
+        FileNotFoundError: `run` is no run's folder.
+        ValueError: see `members`.
+    """
+    path = members(run)[0] / SETTINGS
+    if not path.is_file():
+        raise FileNotFoundError(f"no {SETTINGS} in {run}; give the folder that `train` wrote")
+    return load(path)
 
 
 def trained(settings: Settings, run: Path) -> MultitaskNet:
@@ -44,12 +79,17 @@ def export_run(settings: Settings, net: MultitaskNet, samples: Sequence[Sample],
     return export(net, calibration_stacks(samples, settings.recipe, settings.seed + 5), run)
 
 
-def graphs(run: Path) -> Exported:
-    """Return the graphs that `export_run` wrote.
+def graphs(run: Path) -> tuple[Exported, ...]:
+    """Return the graphs of every member that `export_run` wrote.
 
     Raises:
         FileNotFoundError: they are not there.
+        ValueError: see `members`.
     """
+    return tuple(_graphs(folder) for folder in members(run))
+
+
+def _graphs(run: Path) -> Exported:
     found = {kind: {name: run / kind / f"{name}.onnx" for name in GRAPHS} for kind in ("fp32", "int8")}
     missing = [path for paths in found.values() for path in paths.values() if not path.is_file()]
     if missing:
@@ -59,13 +99,12 @@ def graphs(run: Path) -> Exported:
 
 def predict_set(
     settings: Settings,
-    exported: Mapping[str, Path],
+    exported: Sequence[Mapping[str, Path]],
     samples: Sequence[Sample],
     out: Path,
     calibration: Calibration = NEUTRAL,
 ) -> Path:
-    """Read `samples` with graphs that are not sealed yet; predictions that lie in `out` are replaced."""
-    shutil.rmtree(out, ignore_errors=True)
+    """Read `samples` with each member's graphs, not sealed yet; see `predictions.predict`."""
     scratch = out.with_name(f".{out.name}.graphs")
     try:
         predict(unsealed(settings, exported, scratch, calibration), samples, out, f"predict {out.name}")
@@ -74,9 +113,9 @@ def predict_set(
     return out
 
 
-def calibrate_run(settings: Settings, exported: Exported, tune: Sequence[Sample], run: Path) -> Fitted:
+def calibrate_run(settings: Settings, exported: Sequence[Exported], tune: Sequence[Sample], run: Path) -> Fitted:
     """Fit the calibration on what the quantised graphs say of the tuning studies, and keep it in the run."""
-    folder = predict_set(settings, exported.shipped, tune, run / "predictions" / "tune")
+    folder = predict_set(settings, [member.shipped for member in exported], tune, run / "predictions" / "tune")
     fitted = fit(folder, settings.calibration, settings.bundle.min_lesion_ml)
     save(fitted, run / CALIBRATION)
     return fitted

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from training.calibration.evidence import rows
+from training.calibration.evidence import number, rows
 from training.calibration.figures import Scores
 from training.calibration.fit import Fitted
 from training.provenance import Used
@@ -19,12 +19,14 @@ WORDS = {
 }
 
 
-def card(settings: Settings, fitted: Fitted, scores: Mapping[str, Scores], used: Sequence[Used]) -> str:
+def card(
+    settings: Settings, fitted: Fitted, scores: Mapping[str, Scores], used: Sequence[Used], members: int = 1
+) -> str:
     """Return the card as Markdown; every number names the data it is from."""
     return f"""# {settings.bundle.title} {settings.bundle.version}
 
 Research use only; not a medical device. Outlines tumour, gives a tumour probability and a survival risk, each with
-its MC-dropout uncertainty ({settings.bundle.passes} passes, rate {settings.network.dropout}).
+its MC-dropout uncertainty ({settings.bundle.passes} passes{_shared(members)}, rate {settings.network.dropout}).
 Licence of the weights: Apache-2.0.
 
 ## Data
@@ -54,6 +56,10 @@ calibration; at a new site, calibrate anew on its own studies.
 """
 
 
+def _shared(members: int) -> str:
+    return f" shared among {members} networks trained from seeds of their own" if members > 1 else ""
+
+
 def _data(used: Sequence[Used]) -> str:
     if not used:
         return "No provenance was recorded."
@@ -77,9 +83,9 @@ def _figures(scores: Mapping[str, Scores]) -> str:
         (
             name,
             str(s.studies),
-            *(_n(v) for v in (s.dice_mean, s.dice_median, s.auc, s.sensitivity, s.specificity)),
-            _n(s.c_index),
-            _n(s.c_index_oracle),
+            *(number(v) for v in (s.dice_mean, s.dice_median, s.auc, s.sensitivity, s.specificity)),
+            number(s.c_index),
+            number(s.c_index_oracle),
         )
         for name, s in scores.items()
     )
@@ -102,7 +108,7 @@ def _reached(found: Scores | None, metric: str, goal: float) -> tuple[str, str]:
     value = float("nan") if found is None else float(getattr(found, metric))
     if np.isnan(value):
         return "n/a", "not measured"
-    return _n(value), "reached" if value >= goal else "**short**"
+    return number(value), "reached" if value >= goal else "**short**"
 
 
 def _guarantee(fitted: Fitted) -> str:
@@ -123,7 +129,3 @@ def _guarantee(fitted: Fitted) -> str:
 
 def _table(lines: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _n(value: float) -> str:
-    return "n/a" if np.isnan(value) else f"{value:.3f}"

@@ -21,10 +21,12 @@ from daemon.domain.model_bundle import Recipe
 from daemon.imaging.steps import neighbour_stack
 from training.data.sample import Sample
 from training.network import Decoder, MultitaskNet, contiguous
+from training.settings import NetworkSettings
 
 OPSET = 17
 EXAMPLE = (80, 112)
 CALIBRATION_STUDIES = 24
+GRAPHS = ("encoder", "decoder", "heads")
 Feed = dict[str, NDArray[np.float32]]
 
 
@@ -68,6 +70,16 @@ def calibration_stacks(samples: Sequence[Sample], recipe: Recipe, seed: int) -> 
         image = sample.image[:, :, :rows, :columns].astype(np.float32)
         stacks.append(neighbour_stack(image, recipe, np.concatenate((chosen, others))))
     return stacks
+
+
+def demand_slices(network: NetworkSettings) -> None:
+    """Raise ValueError for a network that no bundle can hold, since it reads volumes."""
+    if network.spatial_dims == 3:
+        raise ValueError(
+            "a 3-D network is neither exported nor pruned: in ONNX Runtime it costs ten times a 2.5-D one, and its "
+            "INT8 is slower than its FP32; train with network.spatial_dims = 2 and recipe.neighbours = 5, or study the "
+            "3-D one by `train` and `kfold` alone"
+        )
 
 
 def export(net: MultitaskNet, calibration: Sequence[NDArray[np.float32]], folder: Path) -> Exported:

@@ -1,7 +1,9 @@
 """What a model says of prepared samples, kept beside the truth: the input of every evaluation."""
 
+import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,8 @@ class Prediction:
 
     `probability`, `entropy` (predictive, nats) and `mutual_information` are (slices, rows, columns) on the sample's
     grid; `cam` holds activation map logits at 1/16; `tumour_logits` and `risks` one number per MC-dropout pass,
-    uncalibrated; `embedding` (d,) the daemon's description of the study. `truth` is the sample's mask; the other fields
-    are the sample's own.
+    uncalibrated; `embedding` (d,) the daemon's description of the study. `truth` is the sample's mask; `made_of` tells
+    model and sample from any other; the other fields are the sample's own.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Prediction:
     covariates: dict[str, float]
     log_hazard: float | None
     embedding: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    made_of: str = ""
 
     @property
     def voxel_ml(self) -> float:
@@ -60,7 +63,7 @@ class Prediction:
         partial = path.with_suffix(".part.npz")
         arrays = {name: getattr(self, name) for name in (*_ARRAYS, *_VECTORS)}
         truth = np.zeros(0, np.uint8) if self.truth is None else self.truth
-        facts = json.dumps({name: getattr(self, name) for name in _FACTS})
+        facts = json.dumps({name: getattr(self, name) for name in (*_FACTS, "made_of")})
         np.savez_compressed(partial, **arrays, truth=truth, facts=facts)
         partial.rename(path)
         return path
@@ -89,19 +92,44 @@ _FACTS = ("source", "tumour", "spacing", "patient", "strata", "time_days", "even
 
 
 def predict(model: Model, samples: Iterable[Sample], folder: Path, note: str = "predict") -> list[Path]:
-    """Read samples with `model` through the daemon's own inference; a prediction that is there already is kept.
+    """Read samples with `model` through the daemon's own inference, and leave what it says in `folder`.
+
+    What is there of the same model and the same sample is kept, so that a run that was stopped goes on; predictions of
+    other samples leave.
 
     Args:
         model: a loaded bundle, sealed or not.
         samples: prepared by the bundle's recipe.
         folder: gets one file a sample.
         note: what the progress bar says.
+
+    Raises:
+        ValueError: `folder` holds files that are no predictions.
     """
-    paths = []
+    there = {path: _made_of(path) for path in _files(folder)}
+    paths, maker = [], f"{model.bundle.ref.digest} {model.manifest}"
     for sample in track(list(samples), description=note):
+        made_of = hashlib.sha256(f"{maker} {sample.digest()} {json.dumps(sample.facts())}".encode()).hexdigest()
         path = folder / f"{sample.name}.npz"
-        paths.append(path if path.exists() else _predict(model, sample).save(folder))
+        paths.append(path if there.get(path) == made_of else _predict(model, sample, made_of).save(folder))
+    for path in there.keys() - paths:
+        path.unlink()
     return paths
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".part.npz"))
+
+
+def _made_of(path: Path) -> str:
+    try:
+        with np.load(path) as stored:
+            facts = json.loads(str(stored["facts"])) if "tumour_logits" in stored else None
+    except (KeyError, OSError, ValueError, zipfile.BadZipFile):
+        facts = None
+    if facts is None:
+        raise ValueError(f"{path} is no prediction; give predictions a folder of their own")
+    return str(facts.get("made_of", ""))
 
 
 def load_all(folder: Path) -> list[Prediction]:
@@ -110,13 +138,13 @@ def load_all(folder: Path) -> list[Prediction]:
     Raises:
         FileNotFoundError: it holds none.
     """
-    paths: Sequence[Path] = sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".part.npz"))
+    paths = _files(folder)
     if not paths:
         raise FileNotFoundError(f"no predictions in {folder}; run the prediction of that set first")
     return [Prediction.load(path) for path in paths]
 
 
-def _predict(model: Model, sample: Sample) -> Prediction:
+def _predict(model: Model, sample: Sample, made_of: str) -> Prediction:
     padded = _to_multiple(sample.image.astype(np.float32), model.manifest.recipe.multiple)
     size = (padded.shape[1], padded.shape[2], padded.shape[3])
     grid = Grid(size=size, spacing=sample.spacing, origin=(0.0, 0.0, 0.0))
@@ -132,6 +160,7 @@ def _predict(model: Model, sample: Sample) -> Prediction:
         risks=np.array(raw.risks),
         embedding=raw.embedding,
         truth=sample.mask,
+        made_of=made_of,
         **facts,
     )
 

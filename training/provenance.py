@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from pydantic import TypeAdapter
 
 from training.data.sample import Sample
@@ -41,7 +40,7 @@ def provenance(samples: Mapping[str, Iterable[Sample]], known: Sequence[Origin])
     found: dict[tuple[str, Origin], list[tuple[str, str, str]]] = {}
     for use, members in samples.items():
         for sample in members:
-            facts = (sample.name, sample.patient or sample.name, _digest(sample))
+            facts = (sample.name, sample.patient or sample.name, sample.digest())
             found.setdefault((use, _origin(sample.source, known)), []).append(facts)
     return tuple(
         Used(
@@ -63,12 +62,3 @@ def _origin(source: str, known: Sequence[Origin]) -> Origin:
         f'the source "{source}" has no licence on record; add [[sources]] with prefix, name, licence and doi to the '
         "settings"
     )
-
-
-def _digest(sample: Sample) -> str:
-    digest = hashlib.sha256()
-    for array in (sample.image, sample.mask):
-        if array is not None:
-            digest.update(f"{array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

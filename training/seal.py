@@ -2,8 +2,8 @@
 
 import hashlib
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import onnxruntime
 import tomli_w
 from numpy.typing import NDArray
 
-from daemon.domain.model_bundle import BundleRef, Calibration, Dropout, Graphs, Manifest
+from daemon.domain.model_bundle import BundleRef, Calibration, Dropout, Graphs, Manifest, folders
 from daemon.errors import FatalError
 from daemon.inference.bundle import GOLDEN, MANIFEST, SUMS, Bundle, load_bundle
 from daemon.inference.mc_dropout import draw
@@ -21,16 +21,19 @@ from training.calibration.figures import Scores
 from training.calibration.fit import NEUTRAL, Fitted
 from training.calibration.store import BANK
 from training.card import card
-from training.export import OPSET, Exported
+from training.export import GRAPHS, OPSET, Exported
 from training.provenance import Used
 from training.settings import Settings
 
 PROVENANCE = "provenance.toml"
 
 
-def manifest(settings: Settings, calibration: Calibration = NEUTRAL, *, bank: bool = False) -> Manifest:
-    """Return the run's manifest; `bank` says that a novelty bank goes with it."""
+def manifest(
+    settings: Settings, calibration: Calibration = NEUTRAL, *, bank: bool = False, members: int = 1
+) -> Manifest:
+    """Return the manifest of a run with so many `members`; `bank` says that a novelty bank goes with it."""
     widths = settings.network.widths
+    first, *more = (Graphs(**{name: f"{folder}{name}.onnx" for name in GRAPHS}) for folder in folders(members))
     return Manifest(
         name=settings.bundle.name,
         version=settings.bundle.version,
@@ -41,7 +44,8 @@ def manifest(settings: Settings, calibration: Calibration = NEUTRAL, *, bank: bo
         quantisation="static QDQ, U8 activations, S8 weights per channel, MinMax; heads and last convolution FP32",
         eligibility=settings.eligibility,
         recipe=settings.recipe,
-        graphs=Graphs(encoder="encoder.onnx", decoder="decoder.onnx", heads="heads.onnx"),
+        graphs=first,
+        more_graphs=tuple(more),
         dropout=Dropout(
             rate=settings.network.dropout,
             passes=settings.bundle.passes,
@@ -55,21 +59,35 @@ def manifest(settings: Settings, calibration: Calibration = NEUTRAL, *, bank: bo
 
 
 def unsealed(
-    settings: Settings, exported: Mapping[str, Path], folder: Path, calibration: Calibration = NEUTRAL
+    settings: Settings, members: Sequence[Mapping[str, Path]], folder: Path, calibration: Calibration = NEUTRAL
 ) -> Model:
-    """Return a model of graphs that are not sealed yet: to calibrate with, or to measure a calibration."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, path in exported.items():
-        shutil.copyfile(path, folder / f"{name}.onnx")
-    ref = BundleRef(name=settings.bundle.name, version=settings.bundle.version, digest="unsealed")
-    return Model(Bundle(path=folder, manifest=manifest(settings, calibration), ref=ref), threads=settings.threads)
+    """Return a model of each member's graphs, not sealed yet: to calibrate with, or to measure a calibration.
+
+    Its digest is that of the graphs.
+    """
+    _place(members, folder)
+    digest = hashlib.sha256(b"".join(path.read_bytes() for graphs in members for path in graphs.values())).hexdigest()
+    ref = BundleRef(name=settings.bundle.name, version=settings.bundle.version, digest=digest)
+    document = manifest(settings, calibration, members=len(members))
+    return Model(Bundle(path=folder, manifest=document, ref=ref), threads=settings.threads)
+
+
+def _place(members: Sequence[Mapping[str, Path]], folder: Path) -> None:
+    for where, graphs in zip(folders(len(members)), members, strict=True):
+        (folder / where).mkdir(parents=True, exist_ok=True)
+        for name, path in graphs.items():
+            shutil.copyfile(path, folder / where / f"{name}.onnx")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Contents:
-    """What goes into a bundle; `example` is a small input stack (n, channels x neighbours, H, W) for golden outputs."""
+    """What goes into a bundle.
 
-    exported: Exported
+    `exported` are the graphs of each member, `example` is a small input stack (n, channels x neighbours, H, W) for
+    golden outputs.
+    """
+
+    exported: tuple[Exported, ...]
     fitted: Fitted
     scores: Mapping[str, Scores]
     example: NDArray[np.float32]
@@ -81,24 +99,28 @@ def seal(settings: Settings, contents: Contents, root: Path) -> Path:
 
     Raises:
         RuntimeError: the sealed bundle does not load, or its golden outputs do not come back to the bit.
+        ValueError: it is larger than the settings allow.
     """
     target = root / settings.bundle.name / settings.bundle.version
     folder = settings.build / "sealing"
     shutil.rmtree(folder, ignore_errors=True)
     (folder / GOLDEN.parent).mkdir(parents=True)
-    for name, path in contents.exported.shipped.items():
-        shutil.copyfile(path, folder / f"{name}.onnx")
+    members = [exported.shipped for exported in contents.exported]
+    _place(members, folder)
     fitted = contents.fitted
-    document = manifest(settings, fitted.calibration, bank=fitted.bank is not None)
+    bare = manifest(settings, fitted.calibration, bank=fitted.bank is not None, members=len(members))
+    document = replace(bare, spreads=dict(fitted.spreads))
     if fitted.bank:
         fitted.bank.save(folder / BANK)
     (folder / MANIFEST).write_text(tomli_w.dumps(_plain(asdict(document))), encoding="utf-8")
-    (folder / "card.md").write_text(card(settings, fitted, contents.scores, contents.used), encoding="utf-8")
+    words = card(settings, fitted, contents.scores, contents.used, len(members))
+    (folder / "card.md").write_text(words, encoding="utf-8")
     (folder / PROVENANCE).write_text(_provenance(contents.used), encoding="utf-8")
     shutil.copyfile(Path(__file__).parents[1] / "LICENSE", folder / "LICENSE")
     _golden(settings, document, contents.example, folder)
     _sign(folder)
     _prove(folder, settings.threads)
+    _weigh(folder, settings.bundle.most_mb, len(members))
     # Whoever reads the bundle meanwhile sees the old one or the new one, hardly a mixture.
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -132,6 +154,15 @@ def _prove(folder: Path, threads: int) -> None:
         raise RuntimeError(f"the sealed bundle does not load: {error}") from error
     if differing:
         raise RuntimeError(f"the sealed bundle does not repeat its outputs {', '.join(differing)}; it is not shipped")
+
+
+def _weigh(folder: Path, most_mb: float, members: int) -> None:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    if size > most_mb:
+        raise ValueError(
+            f"the bundle of {members} member{'s' if members > 1 else ''} is {size:.1f} MB, more than bundle.most_mb "
+            f"{most_mb:g}; take fewer members, narrower network.widths or pruned networks (`shrink`), or allow more"
+        )
 
 
 def _provenance(used: tuple[Used, ...]) -> str:

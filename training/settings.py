@@ -151,7 +151,6 @@ class StageSettings(_Frozen):
     """
 
     start: str = ""
-
     crop: PositiveInt = 128
     crop_slices: PositiveInt = 32
     batch: PositiveInt = 16
@@ -202,13 +201,14 @@ class SearchSettings(_Frozen):
 
 
 class BundleSettings(_Frozen):
-    """What the sealed bundle says of itself."""
+    """What the sealed bundle says of itself, and how large it may be; `passes` are those of all members together."""
 
     name: str
     version: str
     title: str
     passes: int = 30
     min_lesion_ml: float = 0.3
+    most_mb: PositiveFloat = 10.0
 
 
 class CalibrationSettings(_Frozen):
@@ -216,9 +216,9 @@ class CalibrationSettings(_Frozen):
 
     `fit_share` of the patients chooses scales and the mask threshold; the others, unseen by that choice, carry the
     guarantees. `sensitivity` of the tumour answer holds with probability 1 - `delta` for tumours of `sensitivity_ml` or
-    more, and never counts any that the daemon would not outline. `mask` takes the shipped mask
-    threshold by the best Dice, or the one that misses at most `missed_voxels` of a tumour on average. An outline of
-    Dice below `good_dice` counts as failed. `novelty_coverage` of the studies like the calibration's pass unflagged.
+    more, and never counts any that the daemon would not outline. `mask` takes the shipped mask threshold by the best
+    Dice, or the one that misses at most `missed_voxels` of a tumour on average. An outline of Dice below `good_dice`
+    counts as failed. `novelty_coverage` of the studies like the calibration's pass unflagged.
     """
 
     scaling: Literal["platt", "temperature"] = "platt"
@@ -328,8 +328,13 @@ def load(path: Path, start: Path | None = None) -> Settings:
 
     Raises:
         pydantic.ValidationError: a key is missing, unknown or of the wrong type.
+        ValueError: it is no TOML.
     """
-    settings = Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no settings file: {error}") from error
+    settings = Settings.model_validate(document)
     return settings if start is None else settings.changed({"stages.start": str(start)})
 
 

@@ -17,6 +17,7 @@ from training.data.readers import Request, find
 from training.data.readers.study import read
 from training.data.sample import Sample
 from training.data.synthetic import FollowUp
+from training.export import demand_slices
 from training.seal import manifest
 from training.settings import RealUse, Settings
 
@@ -94,13 +95,14 @@ class Steps:
     def predict(self) -> None:
         """Read every set that the card reports."""
         exported, fitted = graphs(self.out), load_calibration(self.out / CALIBRATION)
+        shipped, fp32 = [one.shipped for one in exported], [one.fp32 for one in exported]
         measured = [name for name in self._sets() if name not in {"train", "tune", "calibrate"}]
         if self.settings.data.real_use is RealUse.MEASURE and self._real():
             measured.append(REAL)
         for name in measured:
-            predict_set(self.settings, exported.shipped, self.samples(name), self._said(name), fitted.calibration)
+            predict_set(self.settings, shipped, self.samples(name), self._said(name), fitted.calibration)
         test = self.samples("test")
-        predict_set(self.settings, exported.fp32, test, self._said(f"test{FP32}"), fitted.calibration)
+        predict_set(self.settings, fp32, test, self._said(f"test{FP32}"), fitted.calibration)
 
     def cross_validate(self) -> None:
         """Read each real patient with a network that never saw it: the warm-up's, adapted to the other patients."""
@@ -116,7 +118,7 @@ class Steps:
             shutil.copyfile(self.out / "stages" / f"{WARMUP}.pt", here / "stages" / f"{WARMUP}.pt")
             cohort = self._learning([real[i] for i in learn], FOLD_PHANTOMS)
             exported = export_run(settings, train(settings, cohort, here), cohort.train, here)
-            said = predict_set(settings, exported.shipped, [real[i] for i in held], here / "said", fitted.calibration)
+            said = predict_set(settings, [exported.shipped], [real[i] for i in held], here / "said", fitted.calibration)
             shutil.copytree(said, self._said(CROSS_VALIDATED), dirs_exist_ok=True)
 
     def seal(self, models: Path) -> Path:
@@ -168,7 +170,12 @@ class Steps:
 
 
 def run(settings: Settings, out: Path, models: Path) -> Path:
-    """Make samples, train, export, calibrate, measure and seal; return the bundle's folder."""
+    """Make samples, train, export, calibrate, measure and seal; return the bundle's folder.
+
+    Raises:
+        ValueError: the network is 3-D, which would only be found out at the export.
+    """
+    demand_slices(settings.network)
     steps = Steps(settings=settings, out=out)
     for step in steps.before_sealing():
         step()

@@ -14,12 +14,12 @@ def rows(fitted: Fitted) -> Iterator[Row]:
     found, numbers = fitted.evidence, fitted.calibration
     aim = found.settings
     tested = f"{found.testing} studies"
-    error = f"{_n(found.tumour_ece)}; right probabilities would show {_n(found.tumour_ece_by_chance)}"
+    error = f"{number(found.tumour_ece)}; right probabilities would show {number(found.tumour_ece_by_chance)}"
     yield "error of the tumour probability (ECE)", error, tested
-    yield "error of voxel probabilities (ECE)", _n(found.voxel_ece), f"conceivable voxels of {tested}"
-    reached = f"threshold {numbers.threshold:.3f}, sensitivity {_n(found.sensitivity.reached)}"
+    yield "error of voxel probabilities (ECE)", number(found.voxel_ece), f"conceivable voxels of {tested}"
+    reached = f"threshold {numbers.threshold:.3f}, sensitivity {number(found.sensitivity.reached)}"
     counted = f"{found.sensitivity.cases} tumours of {found.sensitivity_ml:g} ml or more"
-    yield "tumour answer", f"{reached}, specificity {_n(found.specificity)}", counted
+    yield "tumour answer", f"{reached}, specificity {number(found.specificity)}", counted
     yield f"sensitivity of at least {aim.sensitivity:g}", _guarantee(fitted), _how(fitted)
     held = "in expectation" if found.missed.guaranteed and found.apart else "not guaranteed"
     outer = f"mask threshold {found.missed.value:.2f}, {held}"
@@ -27,7 +27,7 @@ def rows(fitted: Fitted) -> Iterator[Row]:
     yield "shipped outline", f"mask threshold {numbers.mask_threshold:.2f}", f"chosen by {aim.mask}"
     yield f"volume interval of {aim.volume_coverage:.0%} coverage", _spread(fitted), f"{found.volume_cases} outlines"
     yield "entropy limit of an outline", f"{numbers.entropy_limit:.3f}", f"{found.failed} failed outlines"
-    yield f"telling outlines of Dice below {aim.good_dice:g} (AUROC)", _n(found.failure_auroc), "all studies"
+    yield f"telling outlines of Dice below {aim.good_dice:g} (AUROC)", number(found.failure_auroc), "all studies"
     limit = "none" if fitted.bank is None else f"{numbers.novelty_limit:.3f}, {found.novelty_coverage:.1%} stay below"
     yield "novelty limit", limit, "each study against the others"
     alive = ", ".join(f"{year} y {value:.2f}" for year, value in sorted(numbers.baseline_survival.items()))
@@ -55,5 +55,6 @@ def _spread(fitted: Fitted) -> str:
     return "none, too few" if math.isinf(spread) else f"(v + 1) times or over {math.exp(spread):.2f}, less 1 ml"
 
 
-def _n(value: float) -> str:
+def number(value: float) -> str:
+    """Return a figure in three places, or that there is none."""
     return "n/a" if math.isnan(value) else f"{value:.3f}"

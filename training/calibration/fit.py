@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from daemon.domain.drift import Quantity, Spread
 from daemon.domain.model_bundle import Calibration
 from daemon.inference.novelty import Bank
 from training.calibration import cases as reading
@@ -23,6 +24,7 @@ from training.calibration.guarantees import (
 )
 from training.calibration.novelty import Novelty, fit_novelty
 from training.calibration.scaling import Scale, chance_error, expected_error, fit_scale, logit, sigmoid
+from training.calibration.spreads import spreads
 from training.calibration.survival import Baseline, fit_baseline
 from training.settings import CalibrationSettings
 
@@ -79,11 +81,15 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fitted:
-    """A calibration with its evidence; `bank` is None where studies were too few or hold no embedding."""
+    """A calibration with its evidence; `bank` is None where studies were too few or hold no embedding.
+
+    `spreads` are what drift is told by, of what enough studies have.
+    """
 
     calibration: Calibration
     bank: Bank | None
     evidence: Evidence
+    spreads: dict[Quantity, Spread]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,10 +144,12 @@ def _finish(
         novelty=_novelty(parts.everyone, settings),
         outlined=[c for c in parts.testing if c.outlined_ml > 0],
     )
+    calibration = _calibration(masked, settings, found)
     return Fitted(
-        calibration=_calibration(masked, settings, found),
+        calibration=calibration,
         bank=found.novelty.bank if found.novelty else None,
         evidence=_evidence(parts, settings, found, outline),
+        spreads=spreads(parts.everyone, calibration, found.novelty),
     )
 
 

@@ -12,9 +12,13 @@ from training.calibration.guarantees import conformal_quantile
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Novelty:
-    """A bank, and the limit that the share `coverage` of studies like the bank's stay below."""
+    """A bank, and the limit that the share `coverage` of studies like the bank's stay below.
+
+    `distances` (n,) are those of each study to the others.
+    """
 
     bank: Bank
+    distances: NDArray[np.float32]
     limit: float
     coverage: float
 
@@ -30,9 +34,10 @@ def fit_novelty(embeddings: NDArray[np.float32], neighbours: int, coverage: floa
     centre, scale = embeddings.mean(axis=0), np.maximum(embeddings.std(axis=0), 1e-3)
     rows = ((embeddings - centre) / scale).astype(np.float16).astype(np.float32)
     distances, _ = NearestNeighbors(n_neighbors=neighbours).fit(rows).kneighbors()
-    reachable = min(coverage, len(rows) / (len(rows) + 1))
+    reachable, apart = min(coverage, len(rows) / (len(rows) + 1)), distances[:, -1] / np.sqrt(rows.shape[1])
     return Novelty(
         bank=Bank(rows=rows, centre=centre, scale=scale, neighbours=neighbours),
-        limit=conformal_quantile(distances[:, -1] / np.sqrt(rows.shape[1]), reachable),
+        distances=apart,
+        limit=conformal_quantile(apart, reachable),
         coverage=reachable,
     )

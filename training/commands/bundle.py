@@ -15,18 +15,22 @@ from training.calibration.store import load as load_calibration
 from training.commands.refusal import refusal
 from training.curriculum.store import open_samples
 from training.predictions import predict
-from training.settings import load
 
 Run = Annotated[Path, typer.Argument(help="A run's folder.", exists=True, file_okay=False)]
 Samples = Annotated[Path, typer.Option(help="Folder of samples (*.npz).", exists=True, file_okay=False)]
 
 
 def export_command(run: Run, samples: Samples) -> None:
-    """Write a run's last stage as FP32 and INT8 graphs; training samples show the range of activations."""
+    """Write a run's last stage as FP32 and INT8 graphs, of an ensemble each member's.
+
+    Training samples show the range of activations.
+    """
     with refusal():
-        settings = load(run / "settings.toml")
-        bundling.export_run(settings, bundling.trained(settings, run), open_samples(samples, run / "maps"), run)
-    Console().print(f"[green]{run / 'fp32'}, {run / 'int8'}")
+        shown = open_samples(samples, run / "maps")
+        for folder in bundling.members(run):
+            settings = bundling.settings_in(folder)
+            bundling.export_run(settings, bundling.trained(settings, folder), shown, folder)
+            Console().print(f"[green]{folder / 'fp32'}, {folder / 'int8'}")
 
 
 def predict_command(
@@ -46,8 +50,8 @@ def predict_command(
         else:
             exported = bundling.graphs(model)
             fitted = load_calibration(model / bundling.CALIBRATION).calibration if calibrated else NEUTRAL
-            chosen = exported.shipped if precision == "int8" else exported.fp32
-            bundling.predict_set(load(model / "settings.toml"), chosen, read, out, fitted)
+            chosen = [member.shipped if precision == "int8" else member.fp32 for member in exported]
+            bundling.predict_set(bundling.settings_in(model), chosen, read, out, fitted)
     Console().print(f"[green]{out}")
 
 
@@ -62,7 +66,7 @@ def seal_command(
     """Seal an exported and calibrated run: graphs, card, provenance, golden outputs, digests."""
     with refusal():
         used = {use: open_samples(samples / split, run / "maps") for use, split in _USES.items()}
-        folder = bundling.seal_run(load(run / "settings.toml"), run, used, _named(measured), models)
+        folder = bundling.seal_run(bundling.settings_in(run), run, used, _named(measured), models)
     Console().print((folder / "card.md").read_text(encoding="utf-8"), markup=False)
     Console().print(f"[green]sealed {folder}")
 

@@ -16,14 +16,14 @@ from training.settings import load
 
 def calibrate(
     predictions: Annotated[Path, typer.Argument(help="Predictions of the quantised model on the tuning studies.")],
-    config: Annotated[Path, typer.Option(help="Settings of the run; [calibration] says what for.")],
+    config: Annotated[Path, typer.Option(help="Settings of the run; their table calibration says what for.")],
     out: Annotated[Path, typer.Option(help="File to write; the novelty bank goes beside it.")] = Path(
         "calibration.toml"
     ),
 ) -> None:
     """Fit probabilities, thresholds, intervals, survival and novelty on predictions; say what is guaranteed."""
-    settings = load(config)
     with refusal():
+        settings = load(config)
         fitted = fit(predictions, settings.calibration, settings.bundle.min_lesion_ml)
     save(fitted, out)
     table = Table("what", "value", "on", title=f"calibration of {settings.bundle.name} {settings.bundle.version}")

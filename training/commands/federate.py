@@ -27,13 +27,20 @@ def federate(
     ] = None,
 ) -> None:
     """Average networks that sites train on their own samples, weighted by how many they have."""
-    settings = load(config)
     with refusal():
-        rounds, steps = (int(part) for part in plan.split("x"))
+        settings = load(config)
+        rounds, steps = _plan(plan)
         wanted = Plan(rounds=rounds, steps=steps, prox=prox, local_norm=local_norm, seed=settings.seed)
         _begin(settings, weights, out)
         final = run(settings, sites, wanted, outline_steps, out)
     Console().print(f"[green]{final}; losses by round and site in {out / LOG}")
+
+
+def _plan(words: str) -> tuple[int, int]:
+    rounds, _, steps = words.partition("x")
+    if not (rounds.isdecimal() and steps.isdecimal()):
+        raise ValueError(f"{words!r} is no plan; give rounds x steps, such as 10x200")
+    return int(rounds), int(steps)
 
 
 def _begin(settings: Settings, weights: Path | None, out: Path) -> None:

@@ -22,8 +22,8 @@ def harvest(
     out: Annotated[Path, typer.Option(help="Folder for the samples and harvest.json.")] = Path("harvest"),
 ) -> None:
     """Turn corrected SEGs into samples; name what was refused, and how far our outlines were off."""
-    settings = load(config)
     with refusal():
+        settings = load(config)
         wanted = Wanted(recipe=settings.recipe, target=settings.target, salt=salt_file.read_bytes().strip())
         found = gather(folder, wanted, out)
     out.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,8 @@ from training.curriculum.augment import Augment
 from training.data.sample import Sample
 from training.settings import MixingSettings, Settings
 
+Cut = tuple[NDArray[np.float32], NDArray[np.float32]]
+
 
 class Batch(NamedTuple):
     """Images (n, channels x neighbours, crop, crop) and masks (n, 1, crop, crop); volumes have their slices before.
@@ -117,11 +119,13 @@ class Crops(Dataset[Batch]):
             raise ValueError(f"sample {sample.name} has no mask; filter it out before cropping")
         plane = views.draw(rng, self._settings.augment)
         if plane is not None:
-            return self._augment(*self._alone(views.single(sample, mask, plane, rng, aim=wanted), rng, aim=wanted))
-        slices = self._slices(index, mask) if wanted else self._shown(index, sample)
-        z = int(rng.choice(slices)) if slices.size else int(rng.integers(mask.shape[0]))
-        window = self._window(mask[z], rng, aim=wanted)
-        image, marked = (self._volume if self._settings.network.spatial_dims == 3 else self._stack)(sample, z, window)
+            view = views.single(sample, mask, plane, rng, aim=wanted)
+            image, marked = self._alone(view, self._window(view.mask, rng, aim=wanted))
+        else:
+            slices = self._slices(index, mask) if wanted else self._shown(index, sample)
+            z = int(rng.choice(slices)) if slices.size else int(rng.integers(mask.shape[0]))
+            cut = self._volume if self._settings.network.spatial_dims == 3 else self._stack
+            image, marked = cut(sample, z, self._window(mask[z], rng, aim=wanted))
         return self._augment(torch.from_numpy(image), torch.from_numpy(marked))
 
     def _slices(self, index: int, mask: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -151,33 +155,30 @@ class Crops(Dataset[Batch]):
             spans.append(slice(start, start + crop))
         return spans[0], spans[1]
 
-    def _stack(
-        self, sample: Sample, z: int, window: tuple[slice, slice]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _stack(self, sample: Sample, z: int, window: tuple[slice, slice]) -> Cut:
         crop, mask = self._settings.stages.crop, truth(sample)
         stack = neighbour_stack(sample.image[:, :, *window], self._settings.recipe, np.array([z]))[0]
         marked = np.zeros((1, 1, 1)) if mask is None else mask[z][window][None]
-        return padded(stack.astype(np.float32), (crop, crop), float(stack.min())), padded(
-            marked.astype(np.float32), (crop, crop), 0
-        )
+        return framed(stack, marked, (crop, crop))
 
-    def _alone(self, view: views.View, rng: np.random.Generator, *, aim: bool) -> tuple[Tensor, Tensor]:
+    def _alone(self, view: views.View, window: tuple[slice, slice]) -> Cut:
         """Return a crop of a slice that stands in for its neighbours."""
-        crop, window = self._settings.stages.crop, self._window(view.mask, rng, aim=aim)
+        crop = self._settings.stages.crop
         stack = np.repeat(view.image[:, *window], self._settings.recipe.neighbours, axis=0)
-        image = padded(stack, (crop, crop), float(stack.min()))
-        marked = padded(view.mask[window][None].astype(np.float32), (crop, crop), 0)
-        return torch.from_numpy(image), torch.from_numpy(marked)
+        return framed(stack, view.mask[window][None], (crop, crop))
 
-    def _volume(
-        self, sample: Sample, z: int, window: tuple[slice, slice]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _volume(self, sample: Sample, z: int, window: tuple[slice, slice]) -> Cut:
         deep, crop, mask = self._settings.stages.crop_slices, self._settings.stages.crop, truth(sample)
         first = int(np.clip(z - deep // 2, 0, max(sample.image.shape[1] - deep, 0)))
         region = (slice(first, first + deep), *window)
         marked = np.zeros((1, 1, 1, 1)) if mask is None else mask[region][None]
-        image, size = sample.image[:, *region].astype(np.float32), (deep, crop, crop)
-        return padded(image, size, float(image.min())), padded(marked.astype(np.float32), size, 0)
+        return framed(sample.image[:, *region], marked, (deep, crop, crop))
+
+
+def framed(image: NDArray[np.generic], mask: NDArray[np.generic], size: tuple[int, ...]) -> Cut:
+    """Return a crop and its mask at least `size` large: around the image its darkest value, around the mask nothing."""
+    content = image.astype(np.float32)
+    return padded(content, size, float(content.min())), padded(mask.astype(np.float32), size, 0)
 
 
 def padded(array: NDArray[np.float32], size: tuple[int, ...], around: float) -> NDArray[np.float32]:

@@ -47,7 +47,9 @@ def load_settings(run: Path) -> Settings:
     """
     path = run / "settings.toml"
     if not path.exists():
-        raise FileNotFoundError(f"no run in {run} (settings.toml is missing); give the --out of a training")
+        raise FileNotFoundError(
+            f"no run in {run} (settings.toml is missing); give the --out of a training, of an ensemble a member"
+        )
     return load(path)
 
 

@@ -1,5 +1,6 @@
 """One training sample, whatever its source."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,6 +48,15 @@ class Sample:
         """Return all but the arrays, as JSON holds it."""
         keys = ("source", "tumour", "spacing", "patient", "strata", "time_days", "event", "log_hazard")
         return {**{key: getattr(self, key) for key in keys}, "covariates": dict(self.covariates)}
+
+    def digest(self) -> str:
+        """Return the SHA-256 of image and mask, in hex."""
+        digest = hashlib.sha256()
+        for array in (self.image, self.mask):
+            if array is not None:
+                digest.update(f"{array.dtype} {array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     @classmethod
     def load(cls, path: Path) -> "Sample":

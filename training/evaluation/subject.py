@@ -56,6 +56,7 @@ def _of_manifest(manifest: Manifest, digest: str) -> Calibrated:
             "digest": digest,
             "reads": reads,
             "passes": manifest.dropout.passes,
+            "members": len(manifest.members),
             "quantisation": manifest.quantisation,
         }
     )

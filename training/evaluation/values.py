@@ -299,6 +299,7 @@ class Subject(Frozen):
     digest: str
     reads: str
     passes: int | None
+    members: int = 1
     quantisation: str
     threshold: float
     mask_threshold: float

@@ -147,12 +147,12 @@ def _speeds(models: Mapping[str, Model], load: Load, channels: int) -> dict[str,
 
 
 def _once(model: Model, stack: NDArray[np.float32]) -> None:
-    dropout = model.manifest.dropout
-    maps = model.encode(stack)
-    model.decode(maps, {name: np.ones((1, width, 1, 1), np.float32) for name, width in dropout.decoder_masks.items()})
+    dropout, (member,) = model.manifest.dropout, model.members
+    maps = member.encode(stack)
+    member.decode(maps, {name: np.ones((1, width, 1, 1), np.float32) for name, width in dropout.decoder_masks.items()})
     widths = dropout.head_masks
     judge = {"h_detect": np.ones((1, widths["h_detect"], 1, 1)), "h_survive": np.ones((1, widths["h_survive"]))}
-    model.judge(maps[-1], {name: mask.astype(np.float32) for name, mask in judge.items()})
+    member.judge(maps[-1], {name: mask.astype(np.float32) for name, mask in judge.items()})
 
 
 def _speed(times: NDArray[np.float64], reference: NDArray[np.float64]) -> Speed:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from daemon.inference.session import Model
 from training.data.sample import Sample
-from training.export import calibration_stacks, export
+from training.export import GRAPHS, calibration_stacks, export
 from training.network import MultitaskNet, contiguous
 from training.predictions import Prediction, predict
 from training.seal import unsealed
@@ -29,7 +29,6 @@ from training.shrink.fake_quant import fake_quantised
 ORIGINAL, PRUNED, MAGNITUDE = "original", "pruned", "magnitude"
 VARIANTS = (ORIGINAL, PRUNED, MAGNITUDE)
 PRECISIONS = ("fp32", "int8")
-GRAPHS = ("encoder", "decoder", "heads")
 # Checkpoints of a run, the best to shrink first.
 STAGES = ("settle", "joint", "heads", "warmup")
 
@@ -67,7 +66,9 @@ def checkpoint(run: Path) -> Path:
         return run
     found = [p for stage in STAGES for p in (run / "stages" / f"{stage}.pt", run / f"{stage}.pt") if p.is_file()]
     if not found:
-        raise FileNotFoundError(f"no {', '.join(STAGES)} checkpoint in {run}; train first, or name the file")
+        raise FileNotFoundError(
+            f"no {', '.join(STAGES)} checkpoint in {run}; train first, or name the file or an ensemble's member"
+        )
     return found[0]
 
 
@@ -174,7 +175,7 @@ def read(
 def loaded(settings: Settings, graphs: Path) -> Model:
     """Return the model of three graphs, uncalibrated."""
     with tempfile.TemporaryDirectory() as folder:
-        return unsealed(settings, graphs_in(graphs), Path(folder))
+        return unsealed(settings, [graphs_in(graphs)], Path(folder))
 
 
 def graphs_in(folder: Path) -> Mapping[str, Path]:

@@ -12,6 +12,7 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 
+from training.export import demand_slices
 from training.network import MultitaskNet
 from training.settings import NetworkSettings
 
@@ -117,8 +118,9 @@ def restore(channels: int, settings: NetworkSettings, state: Mapping[str, Tensor
         state: a state dict; its shapes say how wide each layer is.
 
     Raises:
-        ValueError: the state dict is of another kind of network.
+        ValueError: the state dict is of another kind of network, or of a 3-D one.
     """
+    demand_slices(settings)
     net = MultitaskNet(channels, settings)
     own = net.state_dict()
     if own.keys() != state.keys():
