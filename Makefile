@@ -1,10 +1,7 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
-FAULT_TESTS := tests/integration/test_faults.py tests/integration/test_network.py tests/integration/test_circuit_peers.py \
-	tests/integration/test_supervisor.py tests/integration/test_bad_input.py tests/unit/test_ledger_gone.py \
-	tests/unit/test_services.py tests/unit/test_services_process.py tests/unit/test_circuit.py
 
-.PHONY: setup demo test check bench torture soak audit lock format clean
+.PHONY: setup demo test check bench torture soak fuzz audit lock format clean
 
 setup: .venv/.ready  ## make .venv with everything, and Debian's DICOM peers where apt can
 
@@ -24,10 +21,8 @@ check: setup  ## format, lint, types, layers, house rules
 	@.venv/bin/lint-imports
 	@$(PY) -m pytest -q tests/unit/test_house.py
 
-bench: setup  ## the figures of docs/benchmarks.md, as ratios against peers in one run
-	@scripts/isolated.sh $(PY) -m benchmarks.inference
-	@scripts/isolated.sh $(PY) -m benchmarks.receive
-	@scripts/isolated.sh $(PY) -m benchmarks.answer
+bench: setup  ## every figure beside its peers' in one report, build/bench/report.md; BENCH="--only receive" for some
+	@scripts/isolated.sh $(PY) -m benchmarks.report $(BENCH)
 
 audit:  ## what the daemon is made of, and whether any of it is known to be vulnerable
 	@scripts/audit.sh
@@ -43,8 +38,12 @@ clean:
 	rm -rf .venv build demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 torture: setup  ## every fault test, then kill -9 at 100 random moments on a bad network; TORTURE="--kills 200" for more
-	@scripts/isolated.sh $(PY) -m pytest -q $(FAULT_TESTS)
+	@tests=$$($(PY) -m tests.fault_tests) && scripts/isolated.sh $(PY) -m pytest -q $$tests
 	@scripts/isolated.sh $(PY) -m tests.torture $(TORTURE)
+
+fuzz: setup  ## fuzz what strangers send, guided by coverage, a minute each; FUZZ="header --seconds 600"; build/fuzz
+	@$(PY) -c 'import atheris' 2>/dev/null || .venv/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	@scripts/isolated.sh $(PY) -m tests.fuzz $(FUZZ)
 
 soak: setup  ## an hour of small studies on 20 associations to a PACS that fails at random; build/soak
 	@scripts/isolated.sh $(PY) -m tests.soak $(SOAK)

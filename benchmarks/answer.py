@@ -7,6 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.studies import fine_head, whole_body
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_brain_mri, make_petct
 from tests.daemons import init, results, serving
 from tests.peers import Peer, free_port, orthanc, storescu, wait_until
@@ -21,7 +22,13 @@ def main() -> None:
     count = parser.parse_args().studies
     print(f"seconds from the last instance to SEG and SR in Orthanc, quiet time {QUIET_SECONDS:.0f} s taken off")
     print("| study | n | p50 | p95 |\n|---|---|---|---|")
-    for name, make in (("brain MRI, 46 slices", make_brain_mri), ("PET/CT, 83 + 83 slices", make_petct)):
+    kinds = (
+        ("brain MRI, 46 slices", make_brain_mri),
+        ("brain MRI, 186 slices of 256 x 256", fine_head),
+        ("PET/CT, 83 + 83 slices", make_petct),
+        ("PET/CT, 333 of 200 x 200 + 333 of 512 x 512", whole_body),
+    )
+    for name, make in kinds:
         with tempfile.TemporaryDirectory(prefix="overread-bench-") as folder:
             made = [make(StudyRequest(seed=11, salt=f"b{n}"), Path(folder) / str(n)) for n in range(count + 1)]
             seconds = sorted(_measure(made, Path(folder)))
@@ -45,7 +52,7 @@ def _one(study: StudyTruth, archive: Peer, port: int) -> float:
     if pushed.returncode != 0:
         raise RuntimeError(f"storescu failed: {json.dumps(pushed.stdout[-500:])}")
     started = time.perf_counter()
-    wait_until(lambda: _complete(archive, study.study_instance_uid), 120, "results")
+    wait_until(lambda: _complete(archive, study.study_instance_uid), 300, "results")
     return max(time.perf_counter() - started - QUIET_SECONDS, 0.0)
 
 

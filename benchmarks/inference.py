@@ -24,7 +24,7 @@ from daemon.imaging.steps import Prepared, neighbour_stack, normalise
 from daemon.imaging.volume import Grid
 from daemon.inference.bundle import Bundle, installed
 from daemon.inference.mc_dropout import CHUNK, infer
-from daemon.inference.session import Model
+from daemon.inference.session import Member, Model
 from dicom_fixtures.phantoms import BrainRequest, brain
 from training.export import export
 from training.network import MultitaskNet
@@ -115,25 +115,25 @@ def graphs(int8: Model, fp32: Model, prepared: Prepared) -> list[Timing]:
     dropout = int8.manifest.dropout
     middle = np.arange(SHAPE[0] // 2, SHAPE[0] // 2 + CHUNK)
     stack = neighbour_stack(prepared.array, int8.manifest.recipe, middle)
-    maps = int8.encode(stack)
+    maps = int8.members[0].encode(stack)
     ones = {name: np.ones((1, width, 1, 1), np.float32) for name, width in dropout.decoder_masks.items()}
     heads = {"h_detect": np.ones((1, dropout.head_masks["h_detect"], 1, 1), np.float32)}
     heads["h_survive"] = np.ones((1, dropout.head_masks["h_survive"]), np.float32)
-    runs: dict[str, Callable[[Model], object]] = {
+    runs: dict[str, Callable[[Member], object]] = {
         "encoder": lambda m: m.encode(stack),
         "decoder": lambda m: m.decode(maps, ones),
         "encoder + decoder": lambda m: m.decode(m.encode(stack), ones),
         "heads (FP32 in both)": lambda m: m.judge(maps[-1], heads),
     }
-    return [_turns(name, run, (int8, fp32)) for name, run in runs.items()]
+    return [_turns(name, run, (int8.members[0], fp32.members[0])) for name, run in runs.items()]
 
 
-def _turns(name: str, run: Callable[[Model], object], models: tuple[Model, Model]) -> Timing:
+def _turns(name: str, run: Callable[[Member], object], members: tuple[Member, Member]) -> Timing:
     seconds: tuple[list[float], list[float]] = ([], [])
     for turn in range(ROUNDS + 1):
-        for model, spent in zip(models, seconds, strict=True):
+        for member, spent in zip(members, seconds, strict=True):
             started = time.perf_counter()
-            run(model)
+            run(member)
             if turn:
                 spent.append(time.perf_counter() - started)
     return Timing(graph=name, int8=tuple(seconds[0]), fp32=tuple(seconds[1]))

@@ -1,10 +1,11 @@
-"""How fast and how lean reception is: ours, durable, against Orthanc (default fsync) and storescp +B (none).
+"""How fast and how lean reception is: ours, durable, against Orthanc (default fsync), storescp +B and pynetdicom's.
 
 Run as `python -m benchmarks.receive [--instances 500] [--rounds 3] [--huge-mib 1024]`. Loopback only;
 each round runs every receiver once on the same files from DCMTK's storescu on one association; what counts is the
 median of the ratios within rounds, over the association's time: what storescu takes to look at its files is measured
 before and taken off. All senders run with TCP_NODELAY=1 and PDUs of 128 KiB where the receiver takes
-them.
+them. CPU seconds are of the receiver and what it runs, by the gigabyte; of each receiver one C-STORE after the other is
+timed too, by our own sender, which takes a millisecond or two of it.
 """
 
 import argparse
@@ -26,19 +27,30 @@ from daemon.dimse.part10 import head
 from daemon.dimse.sender import send
 from daemon.domain.delivery import Destination, SendOutcome
 from tests.dicom_files import ct_file
-from tests.peers import HOST, free_port, orthanc, storescp, storescu
+from tests.peers import HOST, Peer, free_port, orthanc, running_peer, storescp, storescu
 
 SIZE = 512  # 512 x 512 x 2 bytes is half a megabyte
+SINGLE = 100  # files that are sent one after the other
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 EXPLICIT = "1.2.840.10008.1.2.1"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Receiver:
-    """Where to send: port and called AE title."""
+    """Where to send: port and called AE title; `process` receives."""
 
     port: int
     ae_title: str
+    process: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pushed:
+    """What one receiver did in one round: instances per second, CPU seconds by the GB, ms of single C-STOREs."""
+
+    rate: float
+    cpu: float
+    latencies: list[float]
 
 
 Start = Callable[[Path], AbstractContextManager[Receiver]]
@@ -52,7 +64,7 @@ def served(folder: Path, module: str = "benchmarks.reception_server") -> Iterato
         if process.stdout is None or process.stdin is None:
             raise RuntimeError("no pipes to the listener's process")
         port = int(process.stdout.readline())
-        yield Receiver(port=port, ae_title="OVERREAD"), psutil.Process(process.pid)
+        yield Receiver(port=port, ae_title="OVERREAD", process=process.pid), psutil.Process(process.pid)
         process.stdin.close()
 
 
@@ -67,20 +79,43 @@ def ours(folder: Path) -> Iterator[Receiver]:
 def orthanc_default(folder: Path) -> Iterator[Receiver]:
     """Run Orthanc as installed: it syncs what it stores."""
     with orthanc(folder, known={"STORESCU": free_port()}) as peer:
-        yield Receiver(port=peer.port, ae_title=peer.ae_title)
+        yield _receiver(peer)
+
+
+def _receiver(peer: Peer) -> Receiver:
+    return Receiver(port=peer.port, ae_title=peer.ae_title, process=peer.process.pid)
 
 
 @contextmanager
 def storescp_bit_preserving(folder: Path) -> Iterator[Receiver]:
     """Run storescp +B, which writes what comes and syncs nothing."""
     with storescp(folder, "+B", "--max-pdu", "131072") as peer:
-        yield Receiver(port=peer.port, ae_title=peer.ae_title)
+        yield _receiver(peer)
+
+
+@contextmanager
+def storescp_synced(folder: Path) -> Iterator[Receiver]:
+    """Run storescp +B that has each file and its folder synced by a program before it answers; it has no other way."""
+    with storescp(folder, "+B", "--max-pdu", "131072", "--exec-sync", "-xcr", "sync #p/#f #p") as peer:
+        yield _receiver(peer)
+
+
+@contextmanager
+def pynetdicom_storescp(folder: Path) -> Iterator[Receiver]:
+    """Run the storescp that comes with pynetdicom, which syncs nothing."""
+    folder.mkdir(parents=True)
+    port = free_port()
+    command = [sys.executable, "-m", "pynetdicom", "storescp", str(port), "-od", str(folder), "--max-pdu", "131072"]
+    with running_peer([*command, "-aet", "STORESCP"], port, folder / "storescp.log") as process:
+        yield Receiver(port=port, ae_title="STORESCP", process=process.pid)
 
 
 RECEIVERS: Mapping[str, Start] = {
     "overread, durable": ours,
     "Orthanc, default fsync": orthanc_default,
     "storescp +B, no fsync": storescp_bit_preserving,
+    "storescp +B, file and folder synced by `sync`": storescp_synced,
+    "pynetdicom storescp, no fsync": pynetdicom_storescp,
 }
 
 
@@ -91,31 +126,61 @@ def scan_seconds(files: Path) -> float:
     return time.perf_counter() - began
 
 
-def push(start: Start, files: Path, folder: Path) -> float:
-    """Return the instances per second of one association into a fresh receiver."""
-    count = len(list(files.iterdir()))
+def push(start: Start, files: Path, folder: Path) -> Pushed:
+    """Push all files on one association into a fresh receiver, then some of them one after the other into another."""
+    paths = sorted(files.iterdir())
     with start(folder) as receiver:
         scan = scan_seconds(files)
-        began = time.perf_counter()
+        cpu, began = _cpu(receiver.process), time.perf_counter()
         sent = storescu(receiver.port, [files], "--max-send-pdu", "131072", called_ae=receiver.ae_title, quiet=True)
-        seconds = time.perf_counter() - began - scan
+        seconds, spent = time.perf_counter() - began - scan, _cpu(receiver.process) - cpu
     if sent.returncode != 0:
         raise SystemExit(f"the push failed\n{sent.stderr[-1000:]}")
     shutil.rmtree(folder)
-    return count / seconds
+    with start(folder) as receiver:
+        latencies = list(_latencies(receiver, paths[:SINGLE]))
+    shutil.rmtree(folder)
+    return Pushed(
+        rate=len(paths) / seconds, cpu=spent / (sum(p.stat().st_size for p in paths) / 1e9), latencies=latencies
+    )
+
+
+def _cpu(pid: int) -> float:
+    """Return the CPU seconds of a process and of those that it ran, also where they have ended."""
+    return sum(psutil.Process(pid).cpu_times()[:4])
+
+
+def _latencies(receiver: Receiver, paths: list[Path]) -> Iterator[float]:
+    """Yield how many ms each C-STORE takes on one association; what the association takes is not counted."""
+    target = Destination(name="theirs", ae_title=receiver.ae_title, host=HOST, port=receiver.port)
+    results = send(target, paths, "STORESCU")
+    next(results)
+    began = time.perf_counter()
+    for one in results:
+        if one.outcome is not SendOutcome.STORED:
+            raise SystemExit(f"a C-STORE failed: {one.detail}")
+        yield 1000 * (time.perf_counter() - began)
+        began = time.perf_counter()
 
 
 def compare(files: Path, folder: Path, rounds: int) -> None:
     """Print rates and ratios."""
-    rates: dict[str, list[float]] = {name: [] for name in RECEIVERS}
+    found: dict[str, list[Pushed]] = {name: [] for name in RECEIVERS}
     for number in range(rounds):
         for name, start in RECEIVERS.items():
-            rates[name].append(push(start, files, folder / f"{number}-{len(name)}"))
-    mine = rates["overread, durable"]
-    print("| receiver | instances/s (median) | ours / theirs (median of rounds) |\n|---|---|---|")
-    for name, theirs in rates.items():
-        ratio = statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
-        print(f"| {name} | {statistics.median(theirs):.0f} | {ratio:.2f} |")
+            found[name].append(push(start, files, folder / f"{number}-{len(name)}"))
+    mine = found["overread, durable"]
+    print(f"load {os.getloadavg()[0]:.1f}\n")
+    print("| receiver | instances/s (median) | ours / theirs | CPU s/GB | theirs / ours | C-STORE ms p50 | p99 |")
+    print("|---|---|---|---|---|---|---|")
+    for name, theirs in found.items():
+        pairs = list(zip(mine, theirs, strict=True))
+        rate, cpu = statistics.median(t.rate for t in theirs), statistics.median(t.cpu for t in theirs)
+        faster = statistics.median(a.rate / b.rate for a, b in pairs)
+        leaner = statistics.median(b.cpu / a.cpu for a, b in pairs)
+        single = sorted(ms for t in theirs for ms in t.latencies)
+        p50, p99 = single[len(single) // 2], single[round(0.99 * (len(single) - 1))]
+        print(f"| {name} | {rate:.0f} | {faster:.2f} | {cpu:.2f} | {leaner:.2f} | {p50:.1f} | {p99:.1f} |")
 
 
 def huge_file(path: Path, mebibytes: int) -> Path:

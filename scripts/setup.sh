@@ -3,13 +3,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-peers=(dcmtk orthanc orthanc-dicomweb dicom3tools pixelmed-apps libpixelmed-java default-jdk-headless iproute2 util-linux)
-commands=(storescu Orthanc dciodvfy javac ip unshare)
+peers=(dcmtk orthanc orthanc-dicomweb dicom3tools pixelmed-apps libpixelmed-java default-jdk-headless iproute2 util-linux
+    rsyslog rsyslog-gnutls sqlite3 gcc libc6-dev postgresql haproxy rabbitmq-server redis-server curl nginx-light chromium)
+commands=(storescu Orthanc dciodvfy javac ip unshare rsyslogd sqlite3 cc haproxy rabbitmq-server redis-server
+    curl nginx chromium)
 
 missing=()
 for command in "${commands[@]}"; do command -v "$command" >/dev/null || missing+=("$command"); done
 [ -e /usr/share/java/pixelmed.jar ] || missing+=(pixelmed.jar)
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing+=(orthanc-dicomweb)
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
+ls /usr/lib/*/rsyslog/lmnsd_gtls.so >/dev/null 2>&1 || missing+=(rsyslog-gnutls)
 
 if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "setup: installing ${peers[*]}"
@@ -20,6 +24,12 @@ if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/nu
 elif [ ${#missing[@]} -gt 0 ]; then
     echo "setup: missing ${missing[*]}: as root, apt-get install ${peers[*]}."
     echo "setup: without them the demo uses its own small PACS, and tests that need them are skipped by name."
+fi
+
+if command -v npm >/dev/null; then
+    deploy/ohif/fetch.sh build/ohif || echo "setup: OHIF could not be fetched; the tests that need it will say so"
+else
+    echo "setup: without npm there is no OHIF; the tests that need it are skipped by name."
 fi
 
 python=$(command -v python3.11 || command -v python3)
