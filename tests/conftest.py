@@ -1,6 +1,8 @@
 """Fixtures that many tests share."""
 
+import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -8,12 +10,50 @@ from sqlalchemy import Engine
 
 from daemon.ledger.engine import connect
 from daemon.ledger.migrate import upgrade
+from tests.clusters import Cluster, cluster
+from tests.ledgers import DATABASES
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    """A PostgreSQL of this session's own."""
+    with cluster() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty ledger's file, to be copied: migrations take longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "ledger.db"
+    made = connect(f"sqlite:///{path}")
+    upgrade(made)
+    made.dispose()
+    return path
+
+
+@pytest.fixture(params=DATABASES)
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return the URL of an empty, migrated ledger, on each of the databases in turn."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{shutil.copy(request.getfixturevalue('migrated'), tmp_path / 'ledger.db')}"
+        return
+    server: Cluster = request.getfixturevalue("postgresql")
+    with ExitStack() as stack:
+        name = server.ledger()
+        stack.callback(server.drop, name)
+        yield server.url(name)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let pictures that tests look at be kept."""
+    parser.addoption(
+        "--pictures", type=Path, help="keep pictures of OHIF there, read with all passes, such as docs/images"
+    )
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    """Return an empty ledger on disk."""
-    made = connect(f"sqlite:///{tmp_path / 'ledger.db'}")
-    upgrade(made)
+def engine(ledger_url: str) -> Iterator[Engine]:
+    """Return an empty ledger, on each of the databases in turn."""
+    made = connect(ledger_url)
     yield made
     made.dispose()

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tests.peers import HOST, Peer, wait_until
 
 OVERREAD = [sys.executable, "-m", "daemon"]
@@ -73,7 +75,9 @@ def serving(folder: Path, port: int, environment: Mapping[str, str] | None = Non
             start_new_session=True,
         )
     try:
-        wait_until(lambda: _listens(port), 90, "the daemon to listen")
+        # A machine with much other work takes minutes to start five interpreters.
+        wait_until(lambda: process.poll() is not None or _listens(port), 240, "the daemon to listen")
+        assert process.poll() is None, (folder / "serve.log").read_text()[-2000:]
         yield Daemon(folder=folder, port=port, ae_title="OVERREAD", process=process)
     finally:
         stop(process)
@@ -88,6 +92,14 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def alive(process: psutil.Process) -> bool:
+    """Return whether a process runs; one that its parent has not heard of yet does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

@@ -1,5 +1,6 @@
 """A ledger, a spool and a destination in one process, with a clock that a test sets."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,6 +28,11 @@ from tests.dicom_files import CT
 from tests.instances import NOW, series
 
 PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104, commitment=True)
+
+
+def aged(path: Path) -> None:
+    """Let nobody have touched a file for two hours."""
+    os.utime(path, (path.stat().st_mtime - 7200,) * 2)
 
 
 class StillClock:
@@ -132,10 +138,13 @@ class House:
 
     def result(self, outputs: tuple[Output, ...], destinations: tuple[str, ...] = ("pacs",)) -> Result:
         """Return what a job leaves."""
-        return Result(findings=None, outputs=outputs, destinations=destinations, seconds={})
+        places = tuple(self.places.get(name) or Destination(name=name) for name in destinations)
+        return Result(findings=None, outputs=outputs, destinations=places, seconds={})
 
-    def completed(self, *contents: bytes, destinations: tuple[str, ...] = ("pacs",)) -> list[str]:
-        """Complete a job with these outputs; return their digests."""
+    def completed(
+        self, *contents: bytes, destinations: tuple[str, ...] = ("pacs",), kinds: Sequence[OutputKind] = ()
+    ) -> list[str]:
+        """Complete a job with these outputs, reports unless `kinds` says otherwise; return their digests."""
         for instance in series(3):
             self.intake.record(instance, "a1")
         self.intake.closed("a1", NOW)
@@ -146,7 +155,7 @@ class House:
         assert claimed is not None
         outputs = tuple(
             Output(
-                kind=OutputKind.REPORT,
+                kind=kinds[number] if kinds else OutputKind.REPORT,
                 sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
                 sop_instance_uid=f"9.{number}",
                 series_instance_uid="9",

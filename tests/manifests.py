@@ -62,7 +62,7 @@ BRAIN = Manifest(
         category=("49755003", "SCT", "Morphologically Abnormal Structure"),
         type=("108369006", "SCT", "Neoplasm"),
         region=("12738006", "SCT", "Brain"),
-        procedure=("25056-3", "LN", "MR Brain"),
+        procedure=("25056-3", "LN", "MRI unspecified body region"),
         label="Brain tumour",
     ),
 )

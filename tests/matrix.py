@@ -82,6 +82,12 @@ def without_type_2(out: Path) -> list[Path]:
     return paths
 
 
+def petct(out: Path) -> Case:
+    """Return the case of a PET that is read with its CT."""
+    series = make_petct(StudyRequest(seed=2), out).series
+    return case(series["PET"], count=2, manifest=PETCT, along=series["CT"])
+
+
 def voxels(rows: int, columns: int) -> NDArray[np.bool_]:
     """Return an outline of rows x columns voxels in one slice, off centre."""
     mask = np.zeros((31, 64, 64), dtype=bool)
@@ -113,7 +119,7 @@ MATRIX: dict[str, Callable[[Path], Case]] = {
     "multi-frame sagittal": lambda out: case(multiframe(out, Orientation.SAGITTAL)),
     "empty type 2": lambda out: case(brain(out, patient=NAMELESS)),
     "no type 2": lambda out: case(without_type_2(out)),
-    "petct": lambda out: case(make_petct(StudyRequest(seed=2), out).series["PET"], count=2, manifest=PETCT),
+    "petct": petct,
     **{who: named(who) for who in NAMES},
 }
 

@@ -5,7 +5,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from demo.programs import system_path
+
 HOST = "127.0.0.1"
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,18 +44,14 @@ class Peer:
 
 
 def _environment() -> dict[str, str]:
-    """Return our environment without python's own folder: pynetdicom installs programs of DCMTK's names there."""
-    here = str(Path(sys.executable).parent)
-    path = os.pathsep.join(part for part in os.get_exec_path() if part != here)
-    return {**os.environ, "PATH": path, "TCP_NODELAY": "1"}
+    return {**os.environ, "PATH": system_path(), "TCP_NODELAY": "1"}
 
 
 def need(*programs: str) -> None:
     """Skip the test when a program is not installed."""
-    path = _environment()["PATH"]
     for program in programs:
-        if shutil.which(program, path=path) is None:
-            pytest.skip(f"{program} is not installed; install Debian's dcmtk, orthanc, dicom3tools, pixelmed")
+        if shutil.which(program, path=system_path()) is None:
+            pytest.skip(f"{program} is not installed; `make setup` as root installs it")
 
 
 def free_port() -> int:
@@ -81,7 +78,8 @@ def _listens(port: int) -> bool:
 
 
 @contextmanager
-def _running(command: Sequence[str], port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running_peer(command: Sequence[str], port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program until the block ends, once it listens on `port`; what it prints goes to `log`."""
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=_environment())
     try:
@@ -153,7 +151,7 @@ def orthanc(  # noqa: PLR0913 - a test names only what it cares about
     }
     config_file = folder / "orthanc.json"
     config_file.write_text(json.dumps(configuration, indent=1))
-    with _running(["Orthanc", "--verbose", str(config_file)], dicom_port, folder / "orthanc.log") as process:
+    with running_peer(["Orthanc", "--verbose", str(config_file)], dicom_port, folder / "orthanc.log") as process:
         if http:
             wait_until(lambda: _listens(http_port), START_SECONDS, "Orthanc's REST API")
         yield Peer(
@@ -181,7 +179,7 @@ def storescp(folder: Path, *options: str, ae_title: str = "STORESCP", port: int 
         *(options or ("+xa",)),
         str(listening),
     ]
-    with _running(command, listening, folder / "storescp.log") as process:
+    with running_peer(command, listening, folder / "storescp.log") as process:
         yield Peer(ae_title=ae_title, port=listening, folder=received, process=process)
 
 
@@ -204,7 +202,7 @@ def dcmqrscp(
         f"AETable BEGIN\n{ae_title} {area} RW (200, 1024mb) {peers}\nAETable END\n"
     )
     command = ["dcmqrscp", "-c", str(config_file), *options]
-    with _running(command, port, folder / "dcmqrscp.log") as process:
+    with running_peer(command, port, folder / "dcmqrscp.log") as process:
         yield Peer(ae_title=ae_title, port=port, folder=area, process=process)
 
 

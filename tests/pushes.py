@@ -120,7 +120,7 @@ class Site:
 
     def _agreed(self) -> None:
         """Wait until the ledger knows of as many open associations as there are; the house has one of its own."""
-        wait_until(lambda: self._open() == 1 + self.standing, 20, "the ledger to know of the association")
+        wait_until(lambda: self._open() == 1 + self.standing, 60, "the ledger to know of the association")
 
     def _open(self) -> int:
         statement = "select count(*) from associations where closed_at is null"

@@ -37,8 +37,22 @@ from matplotlib import pyplot as plt
 SAMPLE_SECONDS = 5.0
 GROWTH = 0.05
 NOISE = {"memory_mb": 16.0, "handles": 8.0, "latency_s": 1.0}
+GRACE = 300.0  # seconds for the last results to be confirmed by a PACS that fails
 BACKLOG = 40  # studies that wait for their answer, at most
 SPACING = (8.0, 6.0, 6.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long, how many studies, and on how many associations at once: a burst of `lines` studies in even turns."""
+
+    minutes: float
+    studies: int
+    lines: int
+
+    def due(self, number: int) -> float:
+        """Return when study `number` (from 1) is pushed, in seconds from the start."""
+        return (number - 1) // self.lines * self.lines * self.minutes * 60 / self.studies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +68,7 @@ class Sample:
     pushed: int
     completed: int
     confirmed: int
+    waiting: int
     latency_s: float
 
 
@@ -67,15 +82,17 @@ class Push:
         self._port, self._folder = port, folder
         self.done = self.answered = 0
 
-    def run(self, lines: int, studies: int, stop: threading.Event) -> list[threading.Thread]:
+    def run(self, plan: Plan, stop: threading.Event) -> list[threading.Thread]:
         """Start pushing; return the threads."""
-        threads = [threading.Thread(target=self._push, args=(studies, stop)) for _ in range(lines)]
+        started = time.monotonic()
+        threads = [threading.Thread(target=self._push, args=(plan, started, stop)) for _ in range(plan.lines)]
         for thread in threads:
             thread.start()
         return threads
 
-    def _push(self, studies: int, stop: threading.Event) -> None:
-        while not stop.is_set() and (number := next(self._numbers)) <= studies:
+    def _push(self, plan: Plan, started: float, stop: threading.Event) -> None:
+        while not stop.is_set() and (number := next(self._numbers)) <= plan.studies:
+            stop.wait(started + plan.due(number) - time.monotonic())
             # A queue that only grows would show in the latency, and say nothing of the daemon.
             while number - self.answered > BACKLOG and not stop.wait(0.2):
                 pass
@@ -97,8 +114,8 @@ class Push:
         return content.replace(instance, instance[:-9] + b"%06d%03d" % (number, index))
 
 
-def soak(minutes: float, studies: int, lines: int, folder: Path) -> list[Sample]:
-    """Push `studies`, for `minutes` at most, with a PACS that fails now and then; return a sample every 5 s."""
+def soak(plan: Plan, folder: Path) -> list[Sample]:
+    """Push what is planned to a daemon whose PACS fails now and then; return a sample every 5 s."""
     make_tiny_bundle(folder / "models" / "brain-mri" / "0.0.1")
     layout = Layout(spacing=SPACING, matrix=(32, 32))
     study = make_brain_mri(StudyRequest(seed=3, spacing=SPACING, layout=layout), folder / "study")
@@ -109,9 +126,9 @@ def soak(minutes: float, studies: int, lines: int, folder: Path) -> list[Sample]
         (folder / "outgoing").mkdir()
         with serving(site, port, models) as daemon:
             push = Push(study, port, folder / "outgoing")
-            threads = [*push.run(lines, studies, stop), threading.Thread(target=_disturb, args=(outward, stop))]
+            threads = [*push.run(plan, stop), threading.Thread(target=_disturb, args=(outward, stop))]
             threads[-1].start()
-            samples = list(_watched(daemon, push, minutes * 60, studies))
+            samples = list(_watched(daemon, push, plan))
             stop.set()
             for thread in threads:
                 thread.join()
@@ -126,17 +143,17 @@ def _disturb(line: Wire, stop: threading.Event) -> None:
         line.mend()
 
 
-def _watched(daemon: Daemon, push: Push, seconds: float, studies: int) -> Iterator[Sample]:
-    """Yield samples until the time is over, or all that was to be pushed is confirmed."""
+def _watched(daemon: Daemon, push: Push, plan: Plan) -> Iterator[Sample]:
+    """Yield samples until all that was to be pushed is confirmed, or the time and `GRACE` are over."""
     started, since = time.monotonic(), ""
     url = load(daemon.config).database_url().removeprefix("sqlite:///")
     parts = psutil.Process(daemon.process.pid)
-    while (now := time.monotonic() - started) < seconds:
+    while (now := time.monotonic() - started) < plan.minutes * 60 + GRACE:
         time.sleep(SAMPLE_SECONDS)
         with closing(sqlite3.connect(f"file:{url}?mode=ro", uri=True, timeout=30)) as ledger:
             jobs = ledger.execute("SELECT created_at, finished_at FROM jobs WHERE state = 'COMPLETED'").fetchall()
-            query = "SELECT count(*) FROM deliveries WHERE state = 'CONFIRMED'"
-            confirmed = int(ledger.execute(query).fetchone()[0])
+            states = dict(ledger.execute("SELECT state, count(*) FROM deliveries GROUP BY state").fetchall())
+        confirmed = states.pop("CONFIRMED", 0)
         waits = [_seconds(*job) for job in jobs if job[1] > since]
         push.answered = len(jobs)
         since = max((job[1] for job in jobs), default="")
@@ -146,9 +163,10 @@ def _watched(daemon: Daemon, push: Push, seconds: float, studies: int) -> Iterat
             pushed=push.done,
             completed=len(jobs),
             confirmed=confirmed,
+            waiting=sum(states.values()),
             latency_s=float(np.median(waits)) if waits else float("nan"),
         )
-        if push.done >= studies and len(jobs) >= studies and confirmed >= len(jobs):
+        if push.done >= plan.studies and len(jobs) >= plan.studies and not sum(states.values()):
             return
 
 
@@ -176,7 +194,7 @@ def flat(seconds: Sequence[float], values: Sequence[float], noise: float) -> tup
 
 
 def report(samples: Sequence[Sample], out: Path) -> bool:
-    """Write table and picture, print the verdicts; return whether all is flat."""
+    """Write table and picture, print the verdicts; return whether all is flat and every result is confirmed."""
     out.mkdir(parents=True, exist_ok=True)
     with (out / "soak.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(asdict(samples[0])))
@@ -195,12 +213,12 @@ def report(samples: Sequence[Sample], out: Path) -> bool:
     axes[-1].set_xlabel("minutes")
     figure.savefig(out / "soak.png", dpi=120)
     last = samples[-1]
-    print(f"pushed {last.pushed}, completed {last.completed}, results confirmed {last.confirmed}")  # noqa: T201
-    return all(verdicts)
+    print(f"pushed {last.pushed}, completed {last.completed}, confirmed {last.confirmed}, waiting {last.waiting}")  # noqa: T201
+    return all(verdicts) and last.completed == last.pushed and not last.waiting
 
 
 def main() -> None:
-    """Soak, write, say; exit 1 where something grows."""
+    """Soak, write, say; exit 1 where something grows or a result is not confirmed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--studies", type=int, default=2000)
@@ -208,7 +226,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/soak"))
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="overread-soak-") as folder:
-        samples = soak(chosen.minutes, chosen.studies, chosen.lines, Path(folder))
+        plan = Plan(minutes=chosen.minutes, studies=chosen.studies, lines=chosen.lines)
+        samples = soak(plan, Path(folder))
     raise SystemExit(not report(samples, chosen.out))
 
 

@@ -4,17 +4,17 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from daemon.dimse import contexts, listener, statuses
+from daemon.dimse import contexts, listener, recode, statuses
 from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from daemon.domain import codes
+from daemon.domain import codes, commitment
 from daemon.domain.delivery import SendOutcome
+from daemon.domain.output import SOP_CLASSES
 from daemon.domain.statuses import judge
 
 PATH = Path(__file__).parents[1] / "docs/conformance-statement.md"
 BLOCK = re.compile(r"(<!-- table: (?P<name>[a-z -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-PRODUCED = (contexts.SEGMENTATION_STORAGE, contexts.COMPREHENSIVE_3D_SR_STORAGE)
 OUTCOMES = {
     SendOutcome.STORED: "stored; confirmation follows",
     SendOutcome.REFUSED: "refused for good: the delivery is dead and says why",
@@ -45,16 +45,25 @@ def tables() -> dict[str, str]:
             ("item", "value"),
             [("Implementation Class UID", IMPLEMENTATION_CLASS_UID), ("Version Name", IMPLEMENTATION_VERSION_NAME)],
         ),
-        "storage scp": _table(("SOP class", "UID"), [(name, uid) for uid, name in contexts.RECEIVED.items()]),
+        "storage scp": _table(
+            ("SOP class", "UID"), [(name, uid) for uid, name in {**contexts.RECEIVED, **contexts.RETURNED}.items()]
+        ),
         "transfer syntaxes": _table(("transfer syntax", "UID"), [(UID(uid).name, uid) for uid in syntaxes]),
         "services": _table(("SOP class", "UID", "role", "transfer syntaxes"), services),
-        "storage scu": _table(("SOP class", "UID"), [(UID(uid).name, uid) for uid in PRODUCED]),
+        "storage scu syntaxes": _table(("transfer syntax", "UID", "which objects"), _sent()),
+        "storage scu": _table(
+            ("result", "SOP class", "UID"), [(kind.value, UID(uid).name, uid) for kind, uid in SOP_CLASSES.items()]
+        ),
         "rejections": _table(
             ("why", "result", "source", "reason"), [(why, *map(str, code)) for why, code in REJECTIONS.items()]
         ),
         "answers": _table(
             ("verdict", "status", "Error Comment"),
             [(v.value, f"0x{s.code:04X}", s.comment or "-") for v, s in statuses.ANSWERS.items()],
+        ),
+        "denials": _table(
+            ("Failure Reason", "meaning", "what we do"),
+            [(f"0x{code:04X}", d.words, d.consequence.value) for code, d in commitment.DENIALS.items()],
         ),
         "notices": _table(("outcome", "status"), [(why, f"0x{code:04X}") for why, code in NOTICES.items()]),
         "judgements": _table(("status", "what we do"), _judgements()),
@@ -82,7 +91,13 @@ def _services() -> Iterable[tuple[str, str]]:
         (contexts.STORAGE_COMMITMENT, "SCU; reports are heard on associations of either side"),
         (contexts.STUDY_ROOT_FIND, "SCU, SERIES and IMAGE level, by unique keys"),
         (contexts.STUDY_ROOT_MOVE, "SCU, IMAGE level, to our own AE title"),
+        (contexts.STUDY_ROOT_GET, "SCU, IMAGE level"),
     )
+
+
+def _sent() -> Iterable[tuple[str, str, str]]:
+    every, whole = set(recode.writable(ExplicitVRLittleEndian, 1)), recode.writable(ExplicitVRLittleEndian, 8)
+    return ((uid.name, uid, "all" if uid in every else "with pixels of 8 or 16 bits allocated") for uid in whole)
 
 
 def _judgements() -> list[tuple[str, str]]:
@@ -98,7 +113,7 @@ def _judgements() -> list[tuple[str, str]]:
 
 
 def _private() -> list[codes.Concept]:
-    held = [*vars(codes).values(), *codes.ANSWERS.values()]
+    held = [*vars(codes).values(), *codes.ANSWERS.values(), *codes.REASONS.values()]
     return [
         concept for concept in held if isinstance(concept, codes.Concept) and concept.scheme == codes.PRIVATE_SCHEME
     ]

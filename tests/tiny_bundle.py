@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from daemon.domain.model_bundle import BundleRef, Manifest
-from daemon.inference.bundle import GOLDEN, MANIFEST, SUMS, Bundle
+from daemon.inference.bundle import GOLDEN, MANIFEST, SUMS, Bundle, needed
 from daemon.inference.mc_dropout import draw
+from daemon.inference.reader import BundleReader
 from daemon.inference.session import Model, replay
 from daemon.inference.signature import SIGNATURE
 from tests.manifests import BRAIN, PETCT
@@ -23,20 +24,33 @@ from training.export import OPSET
 STEEPNESS = 40.0
 # Above this a voxel of the first channel is tumour: a z-score, or a share of the window (SUV 4.2 of 12).
 BRIGHT = {BRAIN.name: 2.5, PETCT.name: 0.35}
+# By how much of that each further member wants more.
+APART = 0.05
 Node: TypeAlias = onnx.NodeProto
 Constant: TypeAlias = onnx.TensorProto
+
+
+def tiny_reader(folder: Path) -> BundleReader:
+    """Return the tiny bundle for head MR, made in `folder`, as it is read by eight passes."""
+    make_tiny_bundle(folder / BRAIN.name / "0.0.1")
+    return BundleReader(needed(folder), threads=1, passes=8)
 
 
 def make_tiny_bundle(path: Path, manifest: Manifest = BRAIN) -> Path:
     """Write a whole bundle for `manifest` into folder `path` and return it.
 
     Every feature channel carries the centre slice's first channel, so channel dropout scales what the decoder sees.
+    Each further member of an ensemble wants voxels that are a little brighter.
     """
     (path / GOLDEN.parent).mkdir(parents=True)
     widths = list(manifest.dropout.decoder_masks.values())
-    onnx.save(_encoder(manifest, widths), path / manifest.graphs.encoder)
-    onnx.save(_decoder(widths, BRIGHT[manifest.name]), path / manifest.graphs.decoder)
-    onnx.save(_heads(manifest, BRIGHT[manifest.name]), path / manifest.graphs.heads)
+    for number, graphs in enumerate(manifest.members):
+        bright = BRIGHT[manifest.name] * (1 + APART * number)
+        for name in graphs.files:
+            (path / name).parent.mkdir(exist_ok=True)
+        onnx.save(_encoder(manifest, widths), path / graphs.encoder)
+        onnx.save(_decoder(widths, bright), path / graphs.decoder)
+        onnx.save(_heads(manifest, bright), path / graphs.heads)
     (path / MANIFEST).write_text(tomli_w.dumps(_plain(manifest)), encoding="utf-8")
     _golden(path, manifest)
     sign(path)

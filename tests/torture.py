@@ -6,13 +6,11 @@ Prints what was acknowledged, lost, duplicated, and how many studies ended with 
 
 import argparse
 import random
-import sqlite3
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from daemon.config import load
 from daemon.spool.store import Spool
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_petct
 from tests.daemons import counted, init, kill, results, serving
+from tests.ledgers import DATABASES, Ledger, digests, ledger, lock
 from tests.peers import Peer, free_port, orthanc, storescu, wait_until
 from tests.wires import Fault, Wire, wire
 
@@ -61,16 +60,12 @@ class Figures:
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """The daemon's surroundings: its folder, and the wires between modality, itself and the PACS."""
+    """The daemon's surroundings: its folder, its ledger, and the wires between modality, itself and the PACS."""
 
     folder: Path
+    ledger: Ledger
     inward: Wire
     outward: Wire
-
-    @property
-    def ledger(self) -> Path:
-        """Return the ledger's file."""
-        return Path(load(self.folder / "overread.toml").database_url().removeprefix("sqlite:///"))
 
 
 def _on_wire(pick: Callable[[Site], Wire], fault: Fault) -> Callable[[Site, float], None]:
@@ -83,28 +78,15 @@ def _on_wire(pick: Callable[[Site], Wire], fault: Fault) -> Callable[[Site, floa
     return disturb
 
 
-def _lock(site: Site, seconds: float) -> None:
-    with closing(sqlite3.connect(site.ledger, isolation_level=None, timeout=30)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        time.sleep(seconds)
-        other.execute("ROLLBACK")
-
-
-def _take_away(site: Site, seconds: float) -> None:
-    away = site.ledger.rename(site.ledger.with_suffix(".away"))
-    time.sleep(seconds)
-    away.rename(site.ledger)
-
-
 DISTURBANCES: dict[str, Callable[[Site, float], None]] = {
     **{f"modality {fault}": _on_wire(lambda site: site.inward, fault) for fault in Fault},
     **{f"PACS {fault}": _on_wire(lambda site: site.outward, fault) for fault in Fault},
-    "ledger locked": _lock,
-    "ledger away": _take_away,
+    "ledger locked": lambda site, seconds: lock(site.ledger.url, seconds),
+    "ledger away": lambda site, seconds: site.ledger.take_away(seconds),
 }
 
 
-def torture(kills: int, studies: int, seed: int, folder: Path) -> Figures:
+def torture(kills: int, studies: int, seed: int, kept: Ledger, folder: Path) -> Figures:
     """Push `studies` studies, disturb and kill the daemon `kills` times meanwhile and after, let it settle, count."""
     rng = random.Random(seed)  # noqa: S311 - moments, not secrets
     made = [make_petct(StudyRequest(seed=7, salt=f"t{n}"), folder / f"study{n}") for n in range(studies)]
@@ -115,8 +97,9 @@ def torture(kills: int, studies: int, seed: int, folder: Path) -> Figures:
         wire(port) as inward,
         wire(archive.port) as outward,
     ):
-        config = init(site, port, replace(archive, port=outward.port), report_wait_seconds="3")
-        place = Site(folder=site, inward=inward, outward=outward)
+        url = f'"{kept.url}"'
+        config = init(site, port, replace(archive, port=outward.port), report_wait_seconds="3", ledger_url=url)
+        place = Site(folder=site, ledger=kept, inward=inward, outward=outward)
         pusher = threading.Thread(target=_push_all, args=(made, inward.port), name="pusher")
         pusher.start()
         for _ in range(kills):
@@ -134,7 +117,7 @@ def torture(kills: int, studies: int, seed: int, folder: Path) -> Figures:
 
 def _push_all(studies: list[StudyTruth], port: int) -> None:
     for study in studies:
-        while storescu(port, [study.folder]).returncode != 0:
+        while storescu(port, [study.folder], quiet=True).returncode != 0:
             time.sleep(0.2)
 
 
@@ -142,9 +125,7 @@ def _count(studies: list[StudyTruth], archive: Peer, site: Site, figures: Figure
     """Count by what is there: rows whose file has still the bytes that were acknowledged, and the PACS's objects."""
     figures.acknowledged = sum(len(paths) for study in studies for paths in study.series.values())
     spool = Spool(load(site.folder / "overread.toml").data.folder / "spool", headroom=0)
-    with closing(sqlite3.connect(site.ledger)) as ledger:
-        digests = [digest for (digest,) in ledger.execute("SELECT digest FROM instances")]
-    figures.lost = figures.acknowledged - sum(spool.sound(digest) for digest in digests)
+    figures.lost = figures.acknowledged - sum(spool.sound(digest) for digest in digests(site.ledger.url))
     for study in studies:
         found = {kind: len(ids) for kind, ids in results(archive, study.study_instance_uid).items()}
         figures.duplicated += sum(max(0, count - 1) for count in found.values())
@@ -161,9 +142,13 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--studies", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--ledger", choices=DATABASES, default=DATABASES[0])
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="overread-torture-") as folder:
-        figures = torture(chosen.kills, chosen.studies, chosen.seed, Path(folder))
+    with (
+        tempfile.TemporaryDirectory(prefix="overread-torture-") as folder,
+        ledger(chosen.ledger, Path(folder) / "site") as kept,
+    ):
+        figures = torture(chosen.kills, chosen.studies, chosen.seed, kept, Path(folder))
     print(figures)  # noqa: T201 - this is what it is for
     raise SystemExit(not figures.kept)
 

@@ -1,12 +1,16 @@
 """A real Orthanc as the archive that is asked what a study holds, and to send what lacks."""
 
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import RLELossless
 from pynetdicom import AE, build_context, evt
 
 from daemon.bootstrap import House
@@ -14,15 +18,16 @@ from daemon.cli import doctor
 from daemon.config import load
 from daemon.dimse.archive import Archive
 from daemon.dimse.contexts import STUDY_ROOT_FIND
+from daemon.dimse.getting import Getter
 from daemon.dimse.requestor import association
 from daemon.dimse.sender import send
-from daemon.domain.assembly import Asking, Patience
+from daemon.domain.assembly import Asking, Patience, Retrieval
 from daemon.domain.delivery import Destination, SendOutcome
 from daemon.errors import OverreadError
 from daemon.ledger.listings import Listings
 from daemon.services.inquire import Archives, Inquire
 from tests.daemons import init, overread, serving
-from tests.peers import HOST, free_port, orthanc, storescu, wait_until
+from tests.peers import HOST, dcmqrscp, free_port, orthanc, storescu, wait_until
 from tests.pushes import QUIET, STUDY, Site, saved, site, stack
 
 ASKING = Asking(answer=timedelta(seconds=60))
@@ -34,22 +39,29 @@ class Asked:
 
     site: Site
     archive: Destination
+    paused: bool = False
 
     def keep(self, images: list[FileDataset], folder: Path) -> None:
         """Put images into the archive."""
         results = list(send(self.archive, saved(images, folder), "OVERREAD"))
         assert {result.outcome for result in results} == {SendOutcome.STORED}
 
-    def patient(self, *, retrieve: bool) -> None:
-        """Say whether what lacks is fetched."""
+    def patient(self, retrieve: Retrieval) -> None:
+        """Say how what lacks is fetched."""
         self.site.patience = Patience(quiet=QUIET, asking=replace(ASKING, retrieve=retrieve))
 
     def ask(self, seconds: float = 0) -> int:
         """Let time go by, then ask about what is due; return how many studies that were."""
         self.site.house.clock.at += timedelta(seconds=seconds)
         house = self.site.house
-        archives = Archives(network=Archive("OVERREAD"), destinations=lambda: {"archive": self.archive}, name="archive")
+        archives = Archives(network=self.network(), destinations=lambda: {"archive": self.archive}, name="archive")
         return Inquire(house.jobs, Listings(house.engine), archives, house.clock, self.site.patience).step()
+
+    def network(self) -> Archive:
+        """Return the way to the archive; what it fetches goes where what is pushed goes."""
+        getter = Getter(calling_ae="OVERREAD", reception=self.site.house.reception, paused=lambda: self.paused)
+        how = self.site.patience.asking
+        return Archive("OVERREAD", getter=getter if how and how.retrieve is Retrieval.GET else None)
 
     def settle(self) -> int:
         """Assemble, once with and once without whatever association the archive still holds open."""
@@ -64,7 +76,7 @@ def here(tmp_path: Path) -> Iterator[Asked]:
     with site(tmp_path / "site", port) as made, orthanc(tmp_path / "archive", known={"OVERREAD": port}) as peer:
         archive = Destination(name="archive", ae_title=peer.ae_title, host=peer.host, port=peer.port)
         asked = Asked(site=made, archive=archive)
-        asked.patient(retrieve=False)
+        asked.patient(Retrieval.OFF)
         yield asked
 
 
@@ -111,7 +123,7 @@ def test_an_archive_that_is_behind_proves_nothing(here: Asked, tmp_path: Path) -
 @pytest.mark.peers
 def test_missing_instances_are_fetched(here: Asked, tmp_path: Path) -> None:
     """What the archive has beyond what was sent comes by C-MOVE, and one job reads it all."""
-    here.patient(retrieve=True)
+    here.patient(Retrieval.MOVE)
     images = stack(count=14)
     here.keep(images, tmp_path / "images")
     here.site.push([*images[:6], *images[8:]])
@@ -126,7 +138,7 @@ def test_missing_instances_are_fetched(here: Asked, tmp_path: Path) -> None:
 @pytest.mark.peers
 def test_the_ct_of_a_pet_is_fetched(here: Asked, tmp_path: Path) -> None:
     """A PET that was sent alone gets its CT from the archive; an MR of the same study stays there."""
-    here.patient(retrieve=True)
+    here.patient(Retrieval.MOVE)
     pet, ct = stack("PT", series=1), stack("CT", count=150, series=2)
     here.keep([*pet, *ct, *stack("MR", series=3)], tmp_path / "images")
     here.site.push(pet)
@@ -144,7 +156,7 @@ def test_an_archive_that_cannot_send_to_us_is_asked_three_times(tmp_path: Path) 
     with site(tmp_path / "site") as made, orthanc(tmp_path / "archive", known=known) as peer:
         archive = Destination(name="archive", ae_title=peer.ae_title, host=peer.host, port=peer.port)
         here, images = Asked(site=made, archive=archive), stack(count=14)
-        here.patient(retrieve=True)
+        here.patient(Retrieval.MOVE)
         here.keep(images, tmp_path / "images")
         made.push(images[:12])
         assert [here.ask(seconds) for seconds in (30, 29, 1, 30, 29)] == [1, 0, 1, 1, 0]
@@ -154,6 +166,74 @@ def test_an_archive_that_cannot_send_to_us_is_asked_three_times(tmp_path: Path) 
     assert "12 of the 14" in made.study.evidence
     assert "0 of 2 missing fetched: " in made.study.evidence
     assert len(made.read()) == 12
+
+
+@contextmanager
+def stranger(folder: Path, kind: str) -> Iterator[Asked]:
+    """Run a site, and an archive that lets us ask but has a wrong address for us."""
+    known = {"OVERREAD": free_port()}
+    running = orthanc(folder / "archive", known=known) if kind == "orthanc" else dcmqrscp(folder / "archive")
+    with site(folder / "site") as made, running as peer:
+        archive = Destination(name="archive", ae_title=peer.ae_title, host=peer.host, port=peer.port)
+        asked = Asked(site=made, archive=archive)
+        asked.patient(Retrieval.GET)
+        yield asked
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("kind", ["orthanc", "dcmqrscp"])
+def test_missing_instances_are_fetched_by_c_get(tmp_path: Path, kind: str) -> None:
+    """They come on the association that asks, are kept and recorded like any other, and one job reads it all."""
+    with stranger(tmp_path, kind) as here:
+        images = stack(count=14)
+        here.keep(images, tmp_path / "images")
+        here.site.push([*images[:6], *images[8:]])
+        assert here.ask(30) == 1
+        assert here.settle() == 1
+        assert here.site.study.verdict == "complete"
+        assert "2 of 2 missing fetched" in here.site.study.evidence
+        assert here.site.read() == {d.SOPInstanceUID for d in images}
+        held = here.site.house.spool.sizes()
+        assert len(held) == 14
+        assert all(here.site.house.spool.sound(digest) for digest in held)
+
+
+@pytest.mark.peers
+def test_what_an_archive_keeps_compressed_comes_as_it_lies(tmp_path: Path) -> None:
+    """Each compressed syntax has a context of its own, so that nothing is decoded on the way."""
+    with stranger(tmp_path, "orthanc") as here:
+        images = stack()
+        for dataset in images[6:]:
+            dataset.compress(RLELossless, generate_instance_uid=False, encoding_plugin="pydicom")
+        here.keep(images, tmp_path / "images")
+        here.site.push(images[:6])
+        assert here.ask(30) == 1
+        here.settle()
+        assert here.site.read() == {d.SOPInstanceUID for d in images}
+        kept = [dcmread(here.site.house.spool.path(digest)) for digest in here.site.house.spool.sizes()]
+    assert sorted(d.file_meta.TransferSyntaxUID.name for d in kept) == [
+        *["Explicit VR Little Endian"] * 6,
+        *["RLE Lossless"] * 6,
+    ]
+
+
+@pytest.mark.peers
+def test_what_is_not_kept_is_not_acknowledged(tmp_path: Path) -> None:
+    """With the disk down to its headroom, or reception paused, nothing is fetched, and the evidence says why."""
+    with stranger(tmp_path, "orthanc") as here:
+        images = stack(count=14)
+        here.keep(images, tmp_path / "images")
+        here.site.push(images[:12])
+        here.paused = True
+        assert here.ask(30) == 1
+        assert here.site.assemble() == 0
+        assert "2 missing, not fetched: reception is paused" in here.site.study.evidence
+        here.paused = False
+        here.site.house.spool._headroom = 1 << 60
+        assert here.ask(30) == 1
+        assert here.site.assemble() == 0
+        assert "0 of 2 missing fetched: 2 could not be kept here" in here.site.study.evidence
+        assert len(here.site.house.spool.sizes()) == 12
 
 
 @pytest.mark.peers
@@ -218,10 +298,17 @@ def test_one_process_at_a_time_asks(tmp_path: Path) -> None:
         assert listings.begin(study, now + QUIET, now + 2 * QUIET)
 
 
+def _brought(log: Path) -> bool:
+    """Return whether the trail tells of two instances from the archive; a last line may be half written."""
+    trail = [json.loads(line) for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    brought = [e["message"] for e in trail if e["event"] == "DICOM Instances Transferred"]
+    return any('NumberOfInstances="2"' in one and "AETITLES=ORTHANC" in one for one in brought)
+
+
 @pytest.mark.slow
 @pytest.mark.peers
 def test_a_daemon_fetches_what_lacks_and_studies_show_tells(tmp_path: Path) -> None:
-    """`assembly.archive` and `assembly.retrieve` in the configuration are all it takes."""
+    """`assembly.archive` and `assembly.retrieve` are all it takes."""
     port, images = free_port(), stack(count=14)
     with orthanc(tmp_path / "archive", known={"OVERREAD": port, "STORESCU": free_port()}) as peer:
         assert storescu(peer.port, saved(images, tmp_path / "all"), called_ae=peer.ae_title).returncode == 0
@@ -233,7 +320,10 @@ def test_a_daemon_fetches_what_lacks_and_studies_show_tells(tmp_path: Path) -> N
         with serving(tmp_path / "site", port):
             assert storescu(port, saved(images[:12], tmp_path / "some")).returncode == 0
             wait_until(lambda: '"verdict": "complete"' in shown(), 120, "the study to be complete")
-            assert "2 of 2 missing fetched" in shown()
+            # The last instance makes it complete before the archive has said that it was the last.
+            wait_until(lambda: "2 of 2 missing fetched" in shown(), 120, "what came of asking")
+            # What came is told when its association closes, which may be after the retrieval's last answer.
+            wait_until(lambda: _brought(tmp_path / "site/data/audit.log"), 60, "the audit trail to tell of both")
         assert doctor._archive(House(load(config))) == "pacs is asked, and sends what is missing"
 
 

@@ -13,7 +13,7 @@ from tests.dicom_files import ct_file
 from tests.houses import House
 from tests.peers import HOST, free_port, storescp
 
-QUICK = Limits(connect_seconds=2, association_seconds=5, answer_seconds=5)
+QUICK = Limits(connect_seconds=20, association_seconds=30, answer_seconds=30)
 
 
 class Deaf:

@@ -1,7 +1,6 @@
 """Result objects over a matrix of sources: independent readers agree, validators find no error."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,23 +16,30 @@ import pytest
 import SimpleITK as sitk
 
 from daemon.domain.finding import Findings, Lesion
+from daemon.domain.model_bundle import BundleRef
 from daemon.domain.output import OutputKind
 from daemon.domain.reasons import Reason
+from daemon.domain.references import Reference
 from daemon.errors import UnprocessableError
-from daemon.results.check import check
-from tests.matrix import MATRIX, NAMES, REAL, brain, real
+from daemon.results.check import check, check_not_processed
+from dicom_fixtures.headers import Patient
+from dicom_fixtures.studies import StudyRequest, make_petct
+from tests.matrix import MATRIX, NAMES, REAL, brain, real, without_type_2
 from tests.outlines import outlined
-from tests.peers import need
-from tests.sources import Case, case
+from tests.sources import Case, case, refused
+from tests.validators import dciodvfy, pixelmed
 
-PIXELMED = Path(__file__).parents[1] / "java" / "Pixelmed.java"
-# Pixelmed asks for Laterality whenever a body part is named; PS3.3 C.7.3.1 only where the part is paired.
-UNPAIRED = "Error: GeneralSeriesModule/Laterality"
-# Pixelmed takes any letter beyond ASCII for illegal in a name, whatever the character set; the bytes are the source's.
-BEYOND_ASCII = "Error: PatientModule/PatientName/: PatientName/value[1]/: Illegal character(s)"
 # A report takes Pixelmed seconds, and nothing of it depends on how slices lie: only those that differ are asked for.
 REPORTS = ("axial", "many lesions", "no lesion", "multi-frame", "no type 2", "korean", "petct")
 VERBATIM = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "AccessionNumber")
+
+REF = BundleRef(name="brain-mri", version="0.0.1", digest="d" * 64)
+EARLIER = Reference(
+    study_instance_uid="1.2",
+    series_instance_uid="1.2.3",
+    sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
+    sop_instance_uid="1.2.3.4",
+)
 
 Build = Callable[[str], tuple[Case, Path]]
 
@@ -76,16 +82,33 @@ def test_the_gate_passes_and_repeats_are_equal(made: tuple[Case, Path]) -> None:
 
 def test_dciodvfy_finds_no_error(made: tuple[Case, Path]) -> None:
     """David Clunie's validator finds no error in SEG or SR, but for odd values copied from the source."""
-    need("dciodvfy")
     built, folder = made
-    inherited = [line for line in _errors(built.context.source.frames[0].path) if "invalid" in line.lower()]
+    inherited = [line for line in dciodvfy(built.context.source.frames[0].path) if "invalid" in line.lower()]
     for path in objects(folder):
-        assert [line for line in _errors(path) if line not in inherited] == [], path.name
+        assert [line for line in dciodvfy(path) if line not in inherited] == [], path.name
 
 
-def _errors(path: Path) -> list[str]:
-    told = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, errors="replace", check=False)
-    return [line for line in (told.stdout + told.stderr).splitlines() if line.startswith("Error")]
+@pytest.fixture(scope="module")
+def unread(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Reports of studies that were not read: one without a model, one that failed, of a patient with another script."""
+    folder = tmp_path_factory.mktemp("unread")
+    name, charset = NAMES["korean"]
+    korean = Patient(name=name, patient_id="FX-NAME", charset=charset)
+    cases = (
+        refused(make_petct(StudyRequest(seed=2), folder / "pet").series["PET"], Reason.NO_CT),
+        refused(brain(folder / "mr", patient=korean), Reason.DAMAGED, REF, predecessors=(EARLIER,)),
+        refused(without_type_2(folder / "bare"), Reason.MISSING_SLICES),
+    )
+    paths = [folder / f"{number}.dcm" for number in range(len(cases))]
+    for path, built in zip(paths, cases, strict=True):
+        check_not_processed(built.context, built.content)
+        path.write_bytes(built.content)
+    return paths
+
+
+def test_dciodvfy_finds_no_error_where_nothing_was_read(unread: list[Path]) -> None:
+    """The same validator, for the reports that a study was not processed."""
+    assert [dciodvfy(path) for path in unread] == [[]] * len(unread)
 
 
 def test_patient_and_study_are_copied_verbatim(made: tuple[Case, Path]) -> None:
@@ -172,24 +195,10 @@ def _close(found: list[list[float]], expected: list[list[float]]) -> bool:
     )
 
 
-def test_pixelmed_finds_no_error(build: Build) -> None:
+def test_pixelmed_finds_no_error(build: Build, unread: list[Path]) -> None:
     """Pixelmed's validators find no error in any SEG, nor in the reports that differ."""
-    need("javac")
-    if not Path("/usr/share/java/pixelmed.jar").exists():
-        pytest.skip("pixelmed.jar is not installed; install Debian's libpixelmed-java")
     outlines = [path for name in MATRIX if (path := build(name)[1] / "SEG.dcm").exists()]
-    paths = [*outlines, *(build(name)[1] / "SR.dcm" for name in REPORTS)]
-    options = " ".join(f"-Djdk.xml.xpath{limit}Limit=0" for limit in ("TotalOp", "ExprOp", "ExprGrp"))
-    told = subprocess.run(
-        ["java", "-Xmx2g", "-cp", "/usr/share/java/*", str(PIXELMED), *map(str, paths)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "JAVA_TOOL_OPTIONS": options},
-        check=True,
-    )
-    lines = told.stdout.splitlines()
-    assert sum("validation complete" in line for line in lines) == len(paths)
-    assert [line for line in lines if line.startswith("Error") and not line.startswith((UNPAIRED, BEYOND_ASCII))] == []
+    assert pixelmed([*outlines, *(build(name)[1] / "SR.dcm" for name in REPORTS), *unread]) == []
 
 
 def test_a_planted_flip_is_caught(tmp_path: Path) -> None:

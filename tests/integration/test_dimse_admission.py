@@ -20,7 +20,7 @@ def test_one_peer_does_not_take_all_places() -> None:
         assert other.is_established
         other.release()
         first.release()
-        wait_until(lambda: len(reception.closed) == 2, 5, "both associations to close")
+        wait_until(lambda: len(reception.closed) == 2, 60, "both associations to close")
         third = associate(listener)
         assert third.is_established
         third.release()

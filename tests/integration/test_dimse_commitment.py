@@ -11,13 +11,20 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
+from daemon.couriers import CommitmentReports
 from daemon.dimse.commitment import CommitmentOutcome, CommitmentRequest, collect, request
 from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.dimse.requestor import Limits
 from daemon.dimse.sender import send
-from daemon.domain.delivery import Destination, SendOutcome
+from daemon.domain.delivery import DeliveryState, Destination, SendOutcome
 from daemon.domain.references import Reference
+from daemon.domain.work import Change
+from daemon.ledger.engine import connect
+from daemon.ledger.migrate import upgrade
+from daemon.ledger.queries import Queries
 from tests.dicom_files import CT, SERIES, STUDY, ct_file
+from tests.houses import House
+from tests.instances import NOW
 from tests.peers import HOST, free_port, orthanc, wait_until
 from tests.receptions import RememberingReception
 
@@ -29,10 +36,10 @@ TRANSACTION = "2.25.1234567890"
 class Heard:
     """Remembers reports."""
 
-    reports: list[tuple[str, frozenset[str], Mapping[str, str]]] = field(default_factory=list)
+    reports: list[tuple[str, frozenset[str], Mapping[str, int | None]]] = field(default_factory=list)
     failing: bool = False
 
-    def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: Mapping[str, str]) -> None:
+    def on_commitment(self, transaction_uid: str, committed: frozenset[str], failed: Mapping[str, int | None]) -> None:
         """Remember a report, or fail."""
         if self.failing:
             raise OSError("the ledger is away")
@@ -64,8 +71,8 @@ def test_orthanc_commits_what_it_has_on_a_new_association(tmp_path: Path) -> Non
         assert result.outcome is SendOutcome.STORED, result.detail
         answer = request(pacs, wanted("1.2.3.1", "1.2.3.999"), US, heard)
         assert answer.outcome is CommitmentOutcome.ASKED, answer.detail
-        wait_until(lambda: bool(heard.reports), 20, "Orthanc's report")
-    denied = {"1.2.3.999": "it has no such object (0x0112)"}
+        wait_until(lambda: bool(heard.reports), 60, "Orthanc's report")
+    denied = {"1.2.3.999": 0x0112}
     assert heard.reports == [(TRANSACTION, frozenset({"1.2.3.1"}), denied)]
 
 
@@ -146,6 +153,85 @@ def test_a_report_on_a_new_association_is_answered(failing: bool) -> None:  # no
         association.release()
     assert status.Status == (0x0110 if failing else 0x0000)
     assert bool(heard.reports) is not failing
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Iterator[House]:
+    """A house whose two results were sent, and whose commitment was asked for."""
+    engine = connect(f"sqlite:///{tmp_path / 'ledger.db'}")
+    upgrade(engine)
+    house = House(tmp_path, engine)
+    house.completed(b"one", b"two")
+    sent = [
+        Change(id=n, state=DeliveryState.SENT, due_at=NOW, detail="asked", transaction_uid=TRANSACTION) for n in (1, 2)
+    ]
+    house.deliveries.change(sent, NOW)
+    yield house
+    engine.dispose()
+
+
+def told(listener: Listener, event: Dataset) -> int:
+    """Report to our listener on a new association, in the role of SCP; return the answer."""
+    association = AE(ae_title="ARCHIVE").associate(
+        HOST,
+        listener.port,
+        contexts=[build_context(StorageCommitmentPushModel)],
+        ae_title=US,
+        ext_neg=[build_role(StorageCommitmentPushModel, scp_role=True)],
+    )
+    status, _ = association.send_n_event_report(
+        event, 2, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+    )
+    association.release()
+    return int(status.Status)
+
+
+def denying(reason: int | None, uid: str = "9.0") -> Dataset:
+    """Return the event information of a report by which one object failed."""
+    dataset, item = report(TRANSACTION), Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = CT, uid
+    if reason is not None:
+        item.FailureReason = reason
+    dataset.FailedSOPSequence = [item]
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("reason", "state", "words"),
+    [
+        (0x0110, "PENDING", "processing failure (0x0110)"),
+        (0x0112, "PENDING", "it has no such object (0x0112)"),
+        (0x0119, "DEAD", "it has an object of another class under this UID (0x0119): mend that there"),
+        (0x0122, "SENT", "it does not commit this SOP class (0x0122)"),
+        (0x0131, "SENT", "the transaction UID was used before (0x0131)"),
+        (0x0213, "PENDING", "resource limitation (0x0213)"),
+        (0xC123, "PENDING", "unknown reason (0xC123)"),
+        (None, "PENDING", "no reason given"),
+    ],
+)
+def test_each_reason_of_a_denial_has_its_words_and_its_consequence(
+    asked: House, reason: int | None, state: str, words: str
+) -> None:
+    """It comes by a real association; what the report leaves out waits, to be read back."""
+    settings = ListenerSettings(ae_title=US, port=0, allow_any_caller=True)
+    reports = CommitmentReports(asked.deliveries, asked.clock)
+    with Listener(settings, asked.reception, reports) as listener:
+        assert told(listener, denying(reason)) == 0x0000
+        assert told(listener, denying(reason, "1.2.3.4")) == 0x0000
+    assert asked.states() == [state, "SENT"]
+    found = Queries(asked.engine).delivery(1)
+    assert found is not None
+    assert words in found.detail
+
+
+def test_what_is_not_committed_by_class_is_looked_for(asked: House) -> None:
+    """A PACS that commits no reports is asked by query whether it has them, at once, and nothing is sent twice."""
+    asked.deliveries.committed(TRANSACTION, [], {"9.0": 0x0122, "9.1": 0x0122}, NOW)
+    asked.courier.present_uids = frozenset({"9.0", "9.1"})
+    _, confirm = asked.post()
+    assert confirm.step("pacs") == 2
+    assert asked.states() == ["CONFIRMED"] * 2
+    assert asked.courier.sent == []
 
 
 def test_a_destination_without_commitment_is_told_apart_from_one_that_is_down() -> None:

@@ -32,11 +32,13 @@ def taken(ae_title: str, port: int) -> dict[str, tuple[str, ...]]:
 
 @pytest.mark.peers
 def test_orthanc_takes_everything(tmp_path: Path) -> None:
-    """A PACS with storage commitment and queries accepts all, in both uncompressed syntaxes."""
+    """A PACS with storage commitment and queries accepts all, in both uncompressed syntaxes; results in more."""
     with orthanc(tmp_path, known={"OVERREAD": free_port()}) as archive:
         found = taken(archive.ae_title, archive.port)
     assert set(found) == set(WANTED)
-    assert all(len(syntaxes) == 2 for syntaxes in found.values())
+    uncompressed = ("Explicit VR Little Endian", "Implicit VR Little Endian")
+    assert {syntaxes[:2] for syntaxes in found.values()} == {uncompressed}
+    assert "Deflated Explicit VR Little Endian" in found[COMPREHENSIVE_3D_SR_STORAGE]
 
 
 @pytest.mark.peers
@@ -50,12 +52,12 @@ def test_a_plain_store_lacks_commitment(tmp_path: Path) -> None:
     assert found[COMPREHENSIVE_3D_SR_STORAGE]
 
 
-def test_one_that_takes_no_results_says_so() -> None:
-    """A node that knows none of our objects accepts none of them."""
+def test_one_that_takes_no_reports_says_so() -> None:
+    """A node that knows none of our reports accepts none of them."""
     settings = ListenerSettings(ae_title="OTHER", port=0, allow_any_caller=True)
     with Listener(settings, RememberingReception()) as listener:
         found = taken("OTHER", listener.port)
-    assert found[SEGMENTATION_STORAGE] == found[COMPREHENSIVE_3D_SR_STORAGE] == ()
+    assert found[COMPREHENSIVE_3D_SR_STORAGE] == ()
     assert found[VERIFICATION]
 
 
@@ -78,6 +80,8 @@ def test_the_command_shows_it_and_fails_where_results_are_refused(tmp_path: Path
             for name in ("good", "bad")
         }
     assert {name: result.exit_code for name, result in told.items()} == {"good": 0, "bad": 1}
+    refused = {row["uid"]: row["mend"] for row in json.loads(told["bad"].output)}
+    assert "`overread deliveries replay --destination bad --state DEAD`" in refused[COMPREHENSIVE_3D_SR_STORAGE]
     assert {row["uid"]: bool(row["transfer_syntaxes"]) for row in json.loads(told["good"].output)} == {
         uid: uid not in {STORAGE_COMMITMENT, STUDY_ROOT_FIND} for uid in WANTED
     }

@@ -105,7 +105,7 @@ def test_one_association_too_many_is_rejected_for_now() -> None:
         with pytest.raises(RetryableError, match=reason), asked(listener):
             pytest.fail("a second association was accepted")
         first.release()
-        wait_until(lambda: len(reception.closed) == 1, 5, "the first association to close")
+        wait_until(lambda: len(reception.closed) == 1, 60, "the first association to close")
         third = associate(listener)
         assert third.is_established
         third.release()
@@ -129,6 +129,7 @@ def test_a_private_sop_class_is_not_negotiated(tmp_path: Path) -> None:
     [
         (Verdict.STORED, 0x0000),
         (Verdict.DUPLICATE, 0x0000),
+        (Verdict.OURS, 0x0000),
         (Verdict.CONFLICT, 0x0000),
         (Verdict.NO_SPACE, 0xA700),
         (Verdict.BUSY, 0xA700),
@@ -197,7 +198,7 @@ def fragment(context_id: int, control: int, data: bytes) -> bytes:
 def answer_to(association: Association, message: bytes) -> Dataset:
     """Send bytes on an association's connection and return the response to them."""
     association._reactor_checkpoint.clear()
-    wait_until(lambda: bool(association._is_paused), 5, "pynetdicom's reactor to leave the answer to us")
+    wait_until(lambda: bool(association._is_paused), 60, "pynetdicom's reactor to leave the answer to us")
     association.dul.socket.socket.sendall(message)
     _, answer = association.dimse.get_msg(block=True)
     association._reactor_checkpoint.set()
@@ -237,7 +238,7 @@ def test_a_sender_that_vanishes_leaves_nothing(how: str) -> None:
             association.abort()
         else:
             link.close() if how == "reset" else link.shutdown(socket.SHUT_RDWR)
-        wait_until(lambda: len(reception.closed) == 1, 5, "the association to close")
+        wait_until(lambda: len(reception.closed) == 1, 60, "the association to close")
         association.kill()
     (incoming,) = reception.objects
     assert incoming.aborted
@@ -261,8 +262,8 @@ def test_nonsense_aborts_that_association_only(nonsense: bytes) -> None:
     with listening(reception) as listener:
         association = associate(listener)
         association.dul.socket.socket.sendall(nonsense)
-        wait_until(lambda: bool(association.is_aborted), 5, "an abort")
-        wait_until(lambda: len(reception.closed) == 1, 10, "the association to close")
+        wait_until(lambda: bool(association.is_aborted), 60, "an abort")
+        wait_until(lambda: len(reception.closed) == 1, 60, "the association to close")
         other = associate(listener)
         assert other.is_established
         other.release()
@@ -306,13 +307,13 @@ def test_a_silent_sender_is_hung_up_on() -> None:
     reception = RememberingReception()
     with listening(reception, idle_seconds=0.2) as listener:
         association = associate(listener)
-        wait_until(lambda: len(reception.closed) == 1, 5, "the idle association to be aborted")
-        wait_until(lambda: bool(association.is_aborted), 5, "the abort to arrive")
+        wait_until(lambda: len(reception.closed) == 1, 60, "the idle association to be aborted")
+        wait_until(lambda: bool(association.is_aborted), 60, "the abort to arrive")
     reception = RememberingReception()
     with listening(reception, network_seconds=0.2) as listener:
         association = associate(listener)
         association.dul.socket.socket.sendall(fragment(1, 3, store_request("1.2.3.4")))
-        wait_until(lambda: len(reception.closed) == 1, 5, "the stuck association to be aborted")
+        wait_until(lambda: len(reception.closed) == 1, 60, "the stuck association to be aborted")
     assert reception.objects[0].aborted
 
 
@@ -341,7 +342,7 @@ def test_stop_lets_a_running_association_finish(tmp_path: Path) -> None:
     assert begun.wait(5)
     stopper = threading.Thread(target=listener.stop)
     stopper.start()
-    wait_until(lambda: not accepts(port), 5, "the listener to take no more")
+    wait_until(lambda: not accepts(port), 60, "the listener to take no more")
     go_on.set()
     sender.join(10)
     association.release()
@@ -357,7 +358,7 @@ def test_stop_aborts_who_does_not_finish() -> None:
     listener.start()
     association = associate(listener)
     association.dul.socket.socket.sendall(fragment(1, 3, store_request("1.2.3.4")))
-    wait_until(lambda: bool(reception.objects), 5, "the object to begin")
+    wait_until(lambda: bool(reception.objects), 60, "the object to begin")
     listener.stop(0.1)
-    wait_until(lambda: bool(association.is_aborted), 5, "an abort")
+    wait_until(lambda: bool(association.is_aborted), 60, "an abort")
     assert reception.objects[0].aborted

@@ -1,12 +1,13 @@
 """The sender before real destinations: what they answer becomes stored, refused or retry, with a reason."""
 
+import threading
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
 from pydicom.uid import ImplicitVRLittleEndian
 
-from daemon.dimse.contexts import SEGMENTATION_STORAGE
+from daemon.dimse.contexts import COMPREHENSIVE_3D_SR_STORAGE, SEGMENTATION_STORAGE
 from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.dimse.query import present
 from daemon.dimse.requestor import Limits, NotOfferedError, echo
@@ -17,11 +18,11 @@ from daemon.domain.reception import Verdict
 from daemon.domain.references import Reference
 from daemon.errors import RefusedError, RetryableError
 from tests.dicom_files import CT, SERIES, STUDY, ct_file, data_set
-from tests.peers import HOST, Peer, dcmqrscp, free_port, orthanc, storescp
+from tests.peers import HOST, Peer, dcmqrscp, free_port, orthanc, storescp, wait_until
 from tests.receptions import RememberingReception
 
 US = "OVERREAD"
-QUICK = Limits(connect_seconds=2, association_seconds=2, answer_seconds=2)
+QUICK = Limits(connect_seconds=20, association_seconds=20, answer_seconds=20)
 
 
 def destination(peer: Peer) -> Destination:
@@ -62,17 +63,20 @@ def test_an_object_is_rewritten_for_a_peer_that_takes_implicit_vr_only(tmp_path:
     assert arrived.PixelData == dcmread(path).PixelData
 
 
-def test_a_destination_that_refuses_seg_still_gets_the_rest(tmp_path: Path) -> None:
+def test_a_destination_that_refuses_reports_still_gets_the_rest(tmp_path: Path) -> None:
     """A SOP class that is not accepted is refused with its name; other objects go through."""
+    files = [ct_file(tmp_path / "ct.dcm", "1.2.3.1")]
+    files += [ct_file(tmp_path / "sr.dcm", "1.2.3.2", sop_class=COMPREHENSIVE_3D_SR_STORAGE)]
     reception = RememberingReception()
     with Listener(ListenerSettings(ae_title="PACS", port=0, allow_any_caller=True), reception) as listener:
         pacs = Destination(name="pacs", ae_title="PACS", host=HOST, port=listener.port)
-        stored, refused = send(pacs, two_files(tmp_path), US)
-        (alone,) = send(pacs, two_files(tmp_path)[1:], US)
+        stored, refused = send(pacs, files, US)
+        (alone,) = send(pacs, files[1:], US)
     assert stored.outcome is SendOutcome.STORED
+    assert "it does not support the SOP class" in refused.detail
     for result in (refused, alone):
         assert result.outcome is SendOutcome.REFUSED
-        assert "Segmentation Storage" in result.detail
+        assert "Comprehensive 3D SR Storage" in result.detail
 
 
 @pytest.mark.parametrize(
@@ -172,3 +176,22 @@ def test_read_back_says_why_it_cannot() -> None:
             present(pacs, [reference("1.2.3.1")], US)
     with pytest.raises(RetryableError):
         present(pacs, [reference("1.2.3.1")], US, QUICK)
+
+
+@pytest.mark.peers
+def test_an_association_leaves_no_descriptor_and_no_thread(tmp_path: Path) -> None:
+    """Neither one that was served nor one that nobody answered leaves anything open behind."""
+    files = two_files(tmp_path)
+    nobody = Destination(name="nobody", ae_title="NOBODY", host=HOST, port=free_port())
+    with storescp(tmp_path / "peer", "+xa", "+B") as peer:
+
+        def both() -> None:
+            assert all(one.outcome is SendOutcome.STORED for one in send(destination(peer), files, US))
+            assert all(one.outcome is SendOutcome.RETRY for one in send(nobody, files, US, QUICK))
+
+        both()
+        before = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+        for _ in range(3):
+            both()
+        wait_until(lambda: threading.active_count() <= before[1], 60, "the associations' threads to end")
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before[0]

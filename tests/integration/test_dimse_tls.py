@@ -114,15 +114,15 @@ def test_who_does_not_prove_itself_is_refused_and_named(site: Site, caplog: pyte
     reception = RememberingReception()
     with listening(site, reception=reception) as listener:
         assert echoscu(listener.port, *foreign).returncode != 0
-        wait_until(lambda: "certificate is not accepted" in caplog.text, 10, "the unknown authority to be named")
+        wait_until(lambda: "certificate is not accepted" in caplog.text, 60, "the unknown authority to be named")
         assert echoscu(listener.port, "+tla", "+cf", str(site.authority.certificate)).returncode != 0
-        wait_until(lambda: "it shows no certificate" in caplog.text, 10, "the missing certificate to be named")
+        wait_until(lambda: "it shows no certificate" in caplog.text, 60, "the missing certificate to be named")
         assert echoscu(listener.port).returncode != 0
-        wait_until(lambda: "plain DICOM came to the TLS port" in caplog.text, 10, "plain DICOM to be named")
+        wait_until(lambda: "plain DICOM came to the TLS port" in caplog.text, 60, "plain DICOM to be named")
         with socket.create_connection((HOST, listener.port)) as link:
             link.sendall(b"GET / HTTP/1.1\r\n\r\n")
             assert link.recv(100) == b""
-        wait_until(lambda: "no TLS came to the TLS port" in caplog.text, 10, "noise to be named")
+        wait_until(lambda: "no TLS came to the TLS port" in caplog.text, 60, "noise to be named")
         assert echoscu(listener.port, *site.scanner.options(site.authority)).returncode == 0
     assert len(reception.opened) == 1
     assert f"association from {HOST} aborted" in caplog.text
@@ -146,7 +146,7 @@ def test_stop_aborts_an_association_under_tls(tmp_path: Path, site: Site) -> Non
         assert result.outcome is SendOutcome.STORED, result.detail
         with association(here, "TESTER", requested_contexts([(CT, ExplicitVRLittleEndian)])) as left_open:
             listener.stop(0.1)
-            wait_until(lambda: bool(left_open.is_aborted), 10, "an abort")
+            wait_until(lambda: bool(left_open.is_aborted), 60, "an abort")
     assert len(reception.closed) == len(reception.opened)
 
 

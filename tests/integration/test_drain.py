@@ -52,14 +52,14 @@ def test_an_association_under_way_is_served_to_its_end(tmp_path: Path) -> None:
         ct_file(tmp_path / f"push/{number}.dcm", f"1.2.3.{number}", size=256)
     with storescp(tmp_path / "pacs") as archive, ThreadPoolExecutor(1) as pool:
         config = init(tmp_path / "site", port, archive)
-        with serving(tmp_path / "site", port) as daemon:
+        with serving(tmp_path / "site", port, {"OVERREAD_LISTENER__STOP_SECONDS": "100"}) as daemon:
             push = pool.submit(storescu, port, [tmp_path / "push"], quiet=True)
             wait_until(lambda: kept(config) > 5, 60, "the push to begin")
             daemon.process.terminate()
             assert kept(config) < PUSHED, "the push was over before the daemon was told to stop"
             wait_until(lambda: not accepts(port), 30, "the port to close")
-            assert push.result(60).returncode == 0
-            assert daemon.process.wait(60) == 0
+            assert push.result(120).returncode == 0
+            assert daemon.process.wait(120) == 0
     assert kept(config) == PUSHED
     assert "listener stopped, 0 associations left over" in (tmp_path / "site/serve.log").read_text()
 
@@ -69,11 +69,13 @@ def test_a_job_under_way_is_finished(tmp_path: Path, study: StudyTruth) -> None:
     port = free_port()
     with storescp(tmp_path / "pacs") as archive:
         config = init(tmp_path / "site", port, archive)
-        with serving(tmp_path / "site", port, {"OVERREAD_INFERENCE__PASSES": "8"}) as daemon:
+        with serving(
+            tmp_path / "site", port, {"OVERREAD_INFERENCE__PASSES": "8", "OVERREAD_INFERENCE__STOP_SECONDS": "200"}
+        ) as daemon:
             assert storescu(port, [study.folder]).returncode == 0
-            wait_until(lambda: [job.state for job in jobs(config)] == ["IN PROGRESS"], 60, "the job to begin")
+            wait_until(lambda: [job.state for job in jobs(config)] == ["IN PROGRESS"], 120, "the job to begin")
             daemon.process.terminate()
-            assert daemon.process.wait(90) == 0
+            assert daemon.process.wait(250) == 0
     assert [(job.state, job.attempts) for job in jobs(config)] == [("COMPLETED", 1)]
 
 
@@ -85,9 +87,9 @@ def test_a_job_that_takes_longer_is_given_back(tmp_path: Path, study: StudyTruth
         config = init(tmp_path / "site", port, archive, lease_seconds="600")
         with serving(tmp_path / "site", port, long) as daemon:
             assert storescu(port, [study.folder]).returncode == 0
-            wait_until(lambda: [job.state for job in jobs(config)] == ["IN PROGRESS"], 60, "the job to begin")
+            wait_until(lambda: [job.state for job in jobs(config)] == ["IN PROGRESS"], 120, "the job to begin")
             daemon.process.terminate()
-            assert daemon.process.wait(60) == 0
+            assert daemon.process.wait(120) == 0
         assert [(job.state, job.detail) for job in jobs(config)] == [("SCHEDULED", "its worker was stopped")]
         with serving(tmp_path / "site", port, {"OVERREAD_INFERENCE__PASSES": "2"}):
             wait_until(lambda: [job.state for job in jobs(config)] == ["COMPLETED"], 120, "the job to be done")

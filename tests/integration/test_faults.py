@@ -30,8 +30,8 @@ def test_killed_at_each_fault_point(point: Point, study: StudyTruth, tmp_path: P
     with orthanc(tmp_path / "pacs", known={"OVERREAD": port}, http=True) as archive:
         config = init(tmp_path / "site", port, archive, report_wait_seconds="3", commitment=_commitment(point))
         with serving(tmp_path / "site", port, {VARIABLE: f"{point.value}={marker}"}):
-            wait_until(lambda: storescu(port, [study.folder]).returncode == 0, 60, "the whole study to be taken")
-            wait_until(lambda: counted(config, "deliveries", "CONFIRMED") == 2, 90, "both results to be confirmed")
+            wait_until(lambda: storescu(port, [study.folder]).returncode == 0, 120, "the whole study to be taken")
+            wait_until(lambda: counted(config, "deliveries", "CONFIRMED") == 2, 180, "both results to be confirmed")
         assert marker.exists(), "the fault point was never reached"
         found = results(archive, study.study_instance_uid)
         assert {kind: len(ids) for kind, ids in found.items()} == {"SEG": 1, "SR": 1}

@@ -4,18 +4,23 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from alembic.config import Config
+from sqlalchemy import Engine, select
 
+from alembic import command
 from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.domain.assembly import Patience
 from daemon.domain.reasons import Reason
 from daemon.domain.reception import Verdict
 from daemon.ledger.intake import Intake
+from daemon.ledger.migrate import scripts
 from daemon.ledger.queries import Queries
+from daemon.ledger.tables import StudyRow
 from daemon.services.assemble import Assemble
 from daemon.services.receive import Reception
 from tests.dicom_files import ct_file
 from tests.houses import House
+from tests.instances import series
 from tests.peers import storescu
 
 pytestmark = pytest.mark.peers
@@ -60,7 +65,7 @@ def test_a_study_of_too_many_instances_is_cut_off_and_answered(
     house.clock.at += timedelta(hours=1)
     assert assemble.step() == 1
     (study,) = Queries(engine).studies()
-    assert (study.refusal, study.jobs) == (Reason.TOO_MANY_INSTANCES, ())
+    assert (study.refusal, study.jobs) == (Reason.STUDY_TOO_LARGE, ())
     again = pushed(house, Intake(engine, 4), 1 << 20, *paths)
     assert again.count("(Success)") == 4
     house.clock.at += timedelta(hours=1)
@@ -68,6 +73,46 @@ def test_a_study_of_too_many_instances_is_cut_off_and_answered(
     (study,) = Queries(engine).studies()
     assert study.refusal == Reason.NO_ELIGIBLE_SERIES
     assert study.instances == 4
+
+
+def test_a_study_of_too_many_bytes_is_cut_off_and_answered(
+    tmp_path: Path, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once one was refused, even one that would fit is: the study is not whole. With a higher limit it goes on."""
+    house = House(tmp_path, engine)
+    house.intake.closed("a1", house.clock.at)
+    paths = [ct_file(tmp_path / f"{n}.dcm", f"1.2.3.{n}", size=size) for n, size in enumerate((512, 512, 512, 16))]
+    total = sum(path.stat().st_size for path in paths)
+    told = pushed(house, Intake(engine, most_bytes=total * 5 // 6), 1 << 20, *paths)
+    assert (told.count("(Success)"), told.count("Refused: OutOfResources")) == (2, 2)
+    assert caplog.text.count("raise listener.max_study_mb") == 2
+    assert house.kept() == 2
+    assemble = Assemble(house.jobs, tuple, house.clock, Patience())
+    house.clock.at += timedelta(hours=1)
+    assert assemble.step() == 1
+    (study,) = Queries(engine).studies()
+    assert (study.refusal, study.jobs) == (Reason.STUDY_TOO_LARGE, ())
+    again = pushed(house, Intake(engine, most_bytes=total * 2), 1 << 20, *paths)
+    assert again.count("(Success)") == 4
+    house.clock.at += timedelta(hours=1)
+    assert assemble.step() == 1
+    (study,) = Queries(engine).studies()
+    assert (study.refusal, study.instances) == (Reason.NO_ELIGIBLE_SERIES, 4)
+
+
+def test_an_older_ledger_is_told_how_large_its_studies_are(engine: Engine) -> None:
+    """The migration adds up what came before it, so that the limit counts that too."""
+    instances = series(3)
+    for instance in instances:
+        Intake(engine).record(instance, "a1")
+    config = Config()
+    config.set_main_option("script_location", str(scripts()))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0004")
+        command.upgrade(config, "head")
+    with engine.connect() as connection:
+        assert connection.scalar(select(StudyRow.size)) == sum(i.size for i in instances) > 0
 
 
 def test_what_is_there_already_is_no_more_than_before(tmp_path: Path, engine: Engine) -> None:
@@ -78,7 +123,7 @@ def test_what_is_there_already_is_no_more_than_before(tmp_path: Path, engine: En
     assert [house.receive(path, "1.2.3.1") for path in (first, first, other)] == [
         Verdict.STORED,
         Verdict.DUPLICATE,
-        Verdict.TOO_LARGE,
+        Verdict.TOO_MANY,
     ]
     assert house.kept() == 1
 

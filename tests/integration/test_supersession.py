@@ -10,7 +10,6 @@ import pytest
 from pydicom.dataset import Dataset, FileDataset
 from sqlalchemy import text
 
-from daemon.bootstrap import reader
 from daemon.dimse.sender import send
 from daemon.domain.delivery import Destination, SendOutcome
 from daemon.inference.reader import BundleReader
@@ -18,29 +17,22 @@ from daemon.ledger.queries import Queries
 from daemon.ledger.rows import IllegalTransitionError
 from daemon.services.assemble import Assemble
 from daemon.services.process import Process, Stores, WorkRules
-from dicom_fixtures.planes import Layout
-from dicom_fixtures.studies import StudyRequest, make_brain_mri
 from tests.peers import free_port, need, orthanc
 from tests.pushes import Site, site
-from tests.sources import COARSE
-from tests.tiny_bundle import make_tiny_bundle
+from tests.sources import coarse_head
+from tests.tiny_bundle import tiny_reader
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> BundleReader:
     """A model in which bright voxels are tumour."""
-    folder = tmp_path_factory.mktemp("models")
-    make_tiny_bundle(folder / "brain-mri" / "0.0.1")
-    return reader(folder, 1, 2)
+    return tiny_reader(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> list[FileDataset]:
     """A head with a tumour, by slice from below."""
-    request = StudyRequest(seed=3, spacing=COARSE, layout=Layout(spacing=COARSE, matrix=(64, 64)))
-    made = make_brain_mri(request, tmp_path_factory.mktemp("head"))
-    slices = [pydicom.dcmread(path) for path in made.series["FLAIR"]]
-    return sorted(slices, key=lambda d: float(d.ImagePositionPatient[2]))
+    return coarse_head(tmp_path_factory.mktemp("head"))
 
 
 @pytest.fixture

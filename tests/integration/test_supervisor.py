@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.daemons import init, overread, serving
+from tests.daemons import alive, init, overread, serving
 from tests.peers import free_port, storescp, wait_until
 
 
@@ -21,11 +21,7 @@ def test_parts_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
             assert len(parts) == 3
             os.kill(daemon.process.pid, signal.SIGKILL)
             daemon.process.wait()
-            wait_until(lambda: not any(_alive(part) for part in parts), 30, "the parts to stop")
-
-
-def _alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+            wait_until(lambda: not any(alive(part) for part in parts), 60, "the parts to stop")
 
 
 def test_a_part_that_dies_is_started_again(tmp_path: Path) -> None:
@@ -39,7 +35,7 @@ def test_a_part_that_dies_is_started_again(tmp_path: Path) -> None:
             worker = next(p for p in supervisor.children() if "work" in p.cmdline())
             worker.kill()
             wait_until(
-                lambda: len({p.pid for p in supervisor.children() if _alive(p)} - before) == 1, 30, "a new worker"
+                lambda: len({p.pid for p in supervisor.children() if alive(p)} - before) == 1, 60, "a new worker"
             )
 
 

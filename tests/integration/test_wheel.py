@@ -19,7 +19,8 @@ def test_the_wheel_holds_models_and_migrations_and_wants_no_torch(tmp_path: Path
     shared = {name.partition(".data/data/share/overread/")[2] for name in names}
     git = subprocess.run(["git", "ls-files", "models", "alembic"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(git.stdout.split()) - shared == set()
-    assert {"daemon/cli/main.py", "training/configs/petct.toml"} <= set(names)
+    assert {"daemon/cli/main.py", "daemon/web/templates/now.html", "training/configs/petct.toml"} <= set(names)
+    assert any(name.endswith("share/man/man1/overread.1") for name in names)
     needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
     assert needed
     assert not any("torch" in line for line in needed)

@@ -18,6 +18,7 @@ from daemon.domain import audit
 from daemon.domain.admission import Caller
 from daemon.domain.audit import AuditMessage, Participant, Reporter
 from daemon.domain.delivery import Destination, SendOutcome, SendResult
+from daemon.domain.output import OutputKind
 from daemon.domain.work import DueDelivery
 from daemon.ledger.deliveries import Deliveries
 from daemon.ledger.intake import Intake
@@ -129,6 +130,7 @@ def _due(attempts: int) -> DueDelivery:
         created_at=NOW,
         sent_at=None,
         transaction_uid="",
+        kind=OutputKind.SEGMENTATION,
         digest="d",
         sop_class_uid="1.2.840.10008.5.1.4.1.1.66.4",
         sop_instance_uid="1.2.9",

@@ -1,11 +1,13 @@
 """Certificates are warned of in time, with the mend."""
 
 import json
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 from daemon.bootstrap import House
@@ -14,7 +16,10 @@ from daemon.cli.main import app
 from daemon.config import load
 from daemon.dimse.certificates import ailments
 from daemon.errors import FatalError, OverreadError
+from daemon.web.console import Console
+from daemon.web.metrics import exposition
 from tests.certificates import Authority
+from tests.consoles import configured
 
 
 def test_a_certificate_is_warned_of_from_thirty_days_before_it_expires(tmp_path: Path) -> None:
@@ -29,6 +34,26 @@ def test_a_certificate_is_warned_of_from_thirty_days_before_it_expires(tmp_path:
     assert "overread.pem expired on" in ailments(files, now + timedelta(days=61))[0]
     assert "authority.pem, authority, expires in" in ailments(files, now + timedelta(days=80))[1]
     assert all("set this machine's clock" in fault for fault in ailments(files, now - timedelta(days=2)))
+
+
+def test_when_certificates_end_is_told_to_prometheus(tmp_path: Path) -> None:
+    """Ours and each authority's by name; of two of one name the first to end; 0 where a file is gone."""
+    authority = Authority(tmp_path)
+    ours = authority.issue("overread", days=60)
+    tls = f'[tls]\ncertificate = "{ours.certificate}"\nkey = "{ours.key}"\nauthorities = "{authority.certificate}"\n'
+    house = configured(tmp_path, more=tls)
+    name, day = "overread_certificate_expiry_timestamp_seconds", 86400.0
+    found = _samples(house, name)
+    assert {key: round((end - time.time()) / day) for key, end in found.items()} == {"ours": 60, "authority": 100}
+    ours.key.unlink()
+    assert _samples(house, name) == {"ours": 0}
+    house.engine.dispose()
+
+
+def _samples(house: House, name: str) -> dict[str, float]:
+    """Return the samples of a metric by the value of its label."""
+    families = text_string_to_metric_families(exposition(Console.of(house)).decode())
+    return {"".join(s.labels.values()): s.value for family in families for s in family.samples if s.name == name}
 
 
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:

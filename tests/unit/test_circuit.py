@@ -1,26 +1,21 @@
 """A destination that is not reached: probed ever more rarely, holding nothing else, closed by the first answer."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 from daemon.domain.delivery import DeliveryState, Selection
-from daemon.ledger.engine import connect
-from daemon.ledger.migrate import upgrade
 from daemon.ledger.queries import Queries
 from tests.houses import PACS, House
 from tests.instances import NOW
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def house(tmp_path: Path, engine: Engine) -> House:
     """A fresh house."""
-    engine = connect(f"sqlite:///{tmp_path / 'ledger.db'}")
-    upgrade(engine)
-    yield House(tmp_path, engine)
-    engine.dispose()
+    return House(tmp_path, engine)
 
 
 def attempts(house: House) -> list[int]:

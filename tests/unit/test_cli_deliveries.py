@@ -89,3 +89,38 @@ def test_a_destination_that_is_not_reached_is_seen(site: Path) -> None:
     assert row["since"] == NOW.isoformat()
     assert json.loads(said(site, "status", "--json"))["destinations"] == {"open": 1}
     assert "3 failures since" in said(site, "status")
+
+
+def test_results_that_went_nowhere_are_sent_to_a_destination_of_later(tmp_path: Path) -> None:
+    """Made with no destination they are counted, kept and sent when an administrator says so, each once; audited."""
+    made = RUNNER.invoke(app, ["init", str(tmp_path)])
+    assert made.exit_code == 0, made.output
+    here = House(load(tmp_path))
+    house = houses.House(tmp_path, here.engine)
+    house.completed(b"one", b"two", destinations=())
+    assert "2 results go nowhere" in said(tmp_path, "status")
+    said(tmp_path, "deliveries", "create", "--destination", "late", "--all", code=1)
+    said(tmp_path, "destinations", "add", "late", "LATE@127.0.0.1:104")
+    create = ("deliveries", "create", "--destination", "late")
+    for wrong in ((), ("--all", "1"), ("--all", "--since", "2000-01-01")):
+        said(tmp_path, *create, *wrong, code=2)
+    assert "0 deliveries" in said(tmp_path, *create, "--since", "2100-01-01")
+    assert "1 deliveries to late are PENDING" in said(tmp_path, *create, "2")
+    told = RUNNER.invoke(app, [*create, "1", "2", *at(tmp_path)])
+    assert "output 2 is not there" in str(told.exception)
+    assert "1 deliveries to late are PENDING" in said(tmp_path, *create, "--all")
+    assert "0 deliveries" in said(tmp_path, *create, "--all")
+    assert "go nowhere" not in said(tmp_path, "status")
+    rows = json.loads(said(tmp_path, "deliveries", "list", "--json"))
+    assert sorted((row["output_id"], row["destination"], row["state"]) for row in rows) == [
+        (1, "late", "PENDING"),
+        (2, "late", "PENDING"),
+    ]
+    house.places = {"late": here.destinations()["late"]}
+    house.clock.at = here.clock.now()
+    send, _ = house.post()
+    assert send.step("late") == 2
+    assert house.states() == ["SENT", "SENT"]
+    last = list(here.trail.chain.lines())[-1].document or {}
+    assert last["type"] == RESTRICTED_FUNCTION.meaning
+    here.engine.dispose()

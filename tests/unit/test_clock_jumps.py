@@ -1,18 +1,16 @@
 """The clock jumps: nothing is lost, done twice, given up, or left waiting for a time that a wrong clock wrote."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 from daemon.domain.assembly import Patience, StudyFacts, judge
 from daemon.domain.job import JobInput
 from daemon.domain.model_bundle import BundleRef
 from daemon.domain.work import Result
-from daemon.ledger.engine import connect
-from daemon.ledger.migrate import upgrade
 from daemon.ledger.times import Reach, Times
 from tests.houses import PACS, House
 from tests.instances import NOW, series
@@ -23,12 +21,9 @@ REF = BundleRef(name="b", version="1", digest="d" * 64)
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def house(tmp_path: Path, engine: Engine) -> House:
     """A house with an empty ledger."""
-    engine = connect(f"sqlite:///{tmp_path / 'ledger.db'}")
-    upgrade(engine)
-    yield House(tmp_path, engine)
-    engine.dispose()
+    return House(tmp_path, engine)
 
 
 @pytest.fixture

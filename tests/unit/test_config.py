@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from daemon.cli.template import template
-from daemon.config import DestinationSection, Settings, load, locate
+from daemon.config import Settings, load, locate
+from daemon.config.sections import DestinationSection
 from daemon.domain.repository import Repository
 from daemon.errors import FatalError
 
@@ -27,6 +28,12 @@ def test_the_template_holds_every_key_and_its_own_defaults(tmp_path: Path) -> No
     sections = [getattr(settings, name) for name in Settings.model_fields if name != "destination"]
     keys = {key for section in sections for key in type(section).model_fields}
     assert {key for key in keys if f"{key} =" not in text} == set()
+
+
+def test_a_study_s_limit_holds_at_least_one_instance(tmp_path: Path) -> None:
+    """The message names both settings and the mend."""
+    with pytest.raises(FatalError, match=r"max_study_mb = 100 is less than max_instance_mb = 4096.*lower the other"):
+        load(written(tmp_path, "[listener]\nmax_study_mb = 100\n"))
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
@@ -97,7 +104,9 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
         ('[audit]\nrepository = "tls://arr:port"\n', "audit.repository: .*tls://HOST:PORT"),
         ('[audit]\nrepository = "tls://arr"\n', "audit.repository by tls needs tls.authorities"),
         ("[assembly]\nquiet_seconds = 0\n", "assembly.quiet_seconds"),
-        ("[assembly]\nretrieve = true\n", "assembly: .*needs archive"),
+        ("[assembly]\nretrieve = true\n", "assembly: .*retrieve = move needs archive"),
+        ('[assembly]\nretrieve = "get"\n', "assembly: .*retrieve = get needs archive"),
+        ('[assembly]\nretrieve = "push"\n', "assembly.retrieve: .*'off', 'move' or 'get'"),
         (
             '[assembly]\narchive = "web"\n[[destination]]\nname = "web"\nurl = "https://pacs.example/dicom-web"\n',
             "assembly.archive names a DICOMweb service",

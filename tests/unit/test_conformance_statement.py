@@ -5,7 +5,7 @@ import re
 import pytest
 from pynetdicom import build_context
 
-from daemon.dimse.contexts import MOST_CONTEXTS, RECEIVED, SEGMENTATION_STORAGE, transfer_syntaxes
+from daemon.dimse.contexts import COMPREHENSIVE_3D_SR_STORAGE, MOST_CONTEXTS, RECEIVED, RETURNED, transfer_syntaxes
 from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.dimse.requestor import RequestingEntity
 from tests.peers import HOST
@@ -27,16 +27,20 @@ def test_a_table_left_out_is_found() -> None:
 
 
 def test_a_listener_accepts_what_the_statement_lists_and_nothing_else() -> None:
-    """Every SOP class and transfer syntax of the tables is negotiated; results are not taken."""
+    """Every SOP class and transfer syntax of the tables is negotiated; reports are not taken."""
     document = PATH.read_text(encoding="utf-8")
-    listed = {uid for uid in (*RECEIVED, *transfer_syntaxes()) if re.search(rf"\| {re.escape(uid)} \|", document)}
-    assert listed == {*RECEIVED, *transfer_syntaxes()}
+    listed = {
+        uid for uid in (*RECEIVED, *RETURNED, *transfer_syntaxes()) if re.search(rf"\| {re.escape(uid)} \|", document)
+    }
+    assert listed == {*RECEIVED, *RETURNED, *transfer_syntaxes()}
     syntaxes = list(transfer_syntaxes())
-    asked = [build_context(sop_class, [uid]) for sop_class in RECEIVED for uid in syntaxes][: MOST_CONTEXTS - 1]
+    asked = [build_context(sop_class, [uid]) for sop_class in (*RETURNED, *RECEIVED) for uid in syntaxes][
+        : MOST_CONTEXTS - 1
+    ]
     settings = ListenerSettings(ae_title="OVERREAD", port=0, allow_any_caller=True)
     with Listener(settings, RememberingReception()) as listener:
         entity = RequestingEntity(ae_title="TESTER")
-        wanted = [*asked, build_context(SEGMENTATION_STORAGE, syntaxes[:1])]
+        wanted = [*asked, build_context(COMPREHENSIVE_3D_SR_STORAGE, syntaxes[:1])]
         association = entity.associate(HOST, listener.port, contexts=wanted, ae_title="OVERREAD")
         accepted = {(c.abstract_syntax, c.transfer_syntax[0]) for c in association.accepted_contexts}
         association.release()

@@ -10,6 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.cohorts import CONFIG, make, tiny, write
+from training.__main__ import app
 from training.curriculum import search as searching
 from training.curriculum.folds import folds
 from training.curriculum.log import LOG, Log, Row, read
@@ -121,8 +122,6 @@ def test_the_dashboard_tells_progress_losses_and_time_left(tmp_path: Path) -> No
 
 def test_the_commands_run_from_a_settings_file(tmp_path: Path) -> None:
     """`train --members`, `kfold`, `monitor` and `parts` do their work; bad input leaves with 2 and a sentence."""
-    from training.__main__ import app  # noqa: PLC0415  # the module runs the app where it is the program
-
     config = tmp_path / "tiny.toml"
     short().save(config)
     samples, out = write(tmp_path / "samples"), tmp_path / "out"
@@ -140,3 +139,29 @@ def test_the_commands_run_from_a_settings_file(tmp_path: Path) -> None:
     missing = call.invoke(app, ["train", str(config), "--samples", str(tmp_path / "no"), "--out", str(out)])
     assert missing.exit_code == 2
     assert "no samples" in " ".join(missing.output.split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["calibrate", "predictions"],
+        ["harvest", "export", "--salt-file", "salt"],
+        ["federate", "site", "--out", "federation"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_settings_that_are_none_are_named(tmp_path: Path, words: list[str]) -> None:
+    """A settings file that is no TOML ends a command with its name and exit code 2, before anything is begun."""
+    config = tmp_path / "config.toml"
+    config.write_text("seed 1\n")
+    refused = CliRunner().invoke(app, [*words, "--config", str(config)], env={"COLUMNS": "400"})
+    assert refused.exit_code == 2
+    assert f"{config} is no settings file" in refused.output
+
+
+def test_a_plan_that_is_none_is_named(tmp_path: Path) -> None:
+    """`--plan 10` says how a plan is written."""
+    words = ["federate", str(tmp_path), "--config", str(CONFIG), "--out", str(tmp_path / "f"), "--plan", "10"]
+    refused = CliRunner().invoke(app, words, env={"COLUMNS": "400"})
+    assert refused.exit_code == 2
+    assert "'10' is no plan; give rounds x steps" in refused.output

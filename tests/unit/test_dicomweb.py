@@ -3,7 +3,7 @@
 import pytest
 from pydicom.dataset import Dataset
 
-from daemon.config import DestinationSection
+from daemon.config.sections import DestinationSection
 from daemon.dicomweb.stow import judge_answer
 from daemon.domain.delivery import SendOutcome
 
@@ -11,7 +11,7 @@ UID = "1.2.3"
 STORED, REFUSED, RETRY = SendOutcome.STORED, SendOutcome.REFUSED, SendOutcome.RETRY
 
 
-def said(sequence: str, uid: str = UID, **reasons: int) -> Dataset:
+def said(sequence: str, uid: str = UID, **reasons: int | list[int]) -> Dataset:
     """Return an answer that names one object."""
     answer, item = Dataset(), Dataset()
     item.ReferencedSOPInstanceUID = uid
@@ -32,6 +32,7 @@ def said(sequence: str, uid: str = UID, **reasons: int) -> Dataset:
         (409, said("FailedSOPSequence", FailureReason=0x0122), REFUSED),
         (409, said("FailedSOPSequence", FailureReason=0xC000), REFUSED),
         (409, said("FailedSOPSequence", uid="1.2.4", FailureReason=0xC000), RETRY),
+        (409, said("FailedSOPSequence", FailureReason=[1, 2]), RETRY),
         (409, Dataset(), RETRY),
         (400, Dataset(), REFUSED),
         (415, Dataset(), REFUSED),

@@ -1,6 +1,8 @@
 """A DICOMweb destination that means ill: it leads nowhere, and its answers cost little."""
 
 import gzip
+import json
+import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -102,6 +104,28 @@ def test_an_answer_is_read_no_further_than_it_may_be_long(web: Web, headers: dic
     web.headers, web.content = headers, content
     with pytest.raises(UnreachableError, match="compressed, or longer than an answer can be"):
         COURIER.present(destination(web), [ONE])
+
+
+PLANTED = "Plantedname^Maria"
+
+
+@pytest.mark.parametrize("status", [202, 400, 401, 409, 500])
+def test_what_it_says_in_its_own_words_is_kept_nowhere(
+    web: Web, status: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name in a comment, in the body or in a header is neither in what became of the object nor in the log."""
+    item = {"00081155": {"vr": "UI", "Value": ["1.2.3"]}, "00081197": {"vr": "US", "Value": [0xC000]}}
+    answer = {
+        "00081198": {"vr": "SQ", "Value": [{**item, "00000902": {"vr": "LO", "Value": [PLANTED]}}]},
+        "00000902": {"vr": "LO", "Value": [PLANTED]},
+    }
+    # as `daemon.log.hush` does
+    caplog.set_level(logging.CRITICAL, "dicomweb_client")
+    web.status, web.content = status, json.dumps(answer).encode()
+    web.headers = {"Content-Type": "application/dicom+json", "Warning": f'299 pacs "{PLANTED}"'}
+    (result,) = COURIER.send(destination(web), [ct_file(tmp_path / "ct.dcm", "1.2.3")])
+    assert result.outcome is not SendOutcome.STORED
+    assert PLANTED not in f"{result.detail} {COURIER.echo(destination(web)).detail} {caplog.text}"
 
 
 @pytest.mark.parametrize("kind", ["application/dicom+xml", "application/xml"])

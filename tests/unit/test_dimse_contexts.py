@@ -7,6 +7,7 @@ from daemon.dimse.contexts import (
     COMPREHENSIVE_3D_SR_STORAGE,
     INSTANCE_AVAILABILITY,
     RECEIVED,
+    RETURNED,
     SEGMENTATION_STORAGE,
     STORAGE_COMMITMENT,
     VERIFICATION,
@@ -18,16 +19,17 @@ from daemon.errors import RefusedError
 
 
 def test_every_supported_class_is_offered_once() -> None:
-    """Verification, commitment, availability notices and each image class; results of our own are not taken back."""
+    """Verification, commitment, availability notices, each image class, and SEG, which comes back; reports do not."""
     offered = [context.abstract_syntax for context in supported_contexts()]
-    assert sorted(offered) == sorted([VERIFICATION, STORAGE_COMMITMENT, INSTANCE_AVAILABILITY, *RECEIVED])
-    assert SEGMENTATION_STORAGE not in offered
+    assert sorted(offered) == sorted([VERIFICATION, STORAGE_COMMITMENT, INSTANCE_AVAILABILITY, *RECEIVED, *RETURNED])
+    assert SEGMENTATION_STORAGE in offered
+    assert COMPREHENSIVE_3D_SR_STORAGE not in offered
 
 
 def test_names_of_received_classes_are_pydicoms() -> None:
     """The table's UIDs are the classes it says they are."""
     offered = {str(context.abstract_syntax): context.abstract_syntax.name for context in supported_contexts()}
-    assert all(offered[uid] == name for uid, name in RECEIVED.items())
+    assert all(offered[uid] == name for uid, name in {**RECEIVED, **RETURNED}.items())
 
 
 def test_compressed_syntaxes_follow_the_installed_decoders() -> None:

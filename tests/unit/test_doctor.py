@@ -1,19 +1,29 @@
 """doctor on this machine: the listener's port, and what the CPU has for INT8."""
 
+import ctypes
 import socket
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from typer.testing import CliRunner
 
 from daemon.bootstrap import House
-from daemon.cli.doctor import _INT8, _callers, _cpu, _port
+from daemon.cli.doctor import _INT8, _callers, _clock, _console, _cpu, _notify, _port, _spool, judge_clock
 from daemon.cli.main import app
+from daemon.clock import synchronised
 from daemon.config import CONFIG_NAME, load
 from daemon.domain.identity import User
 from daemon.errors import OverreadError
-from daemon.runtime import LISTENING, mark, marked
+from daemon.ledger.tables import InstanceRow
+from daemon.runtime import CONSOLE, LISTENING, mark, marked
+from tests.consoles import configured
+from tests.instances import NOW, series
 from tests.peers import HOST, free_port
+
+TIME_ERROR = 5  # of timex.h: the clock is not synchronised
 
 
 @pytest.fixture
@@ -37,6 +47,53 @@ def test_a_port_is_free_ours_or_another_s(house: House) -> None:
     assert mark(listening) == ""
 
 
+def test_a_console_needs_users_a_port_and_a_secret_that_is_one(tmp_path: Path) -> None:
+    """Each ailment is named with its mend, all at once; a console that runs holds its own port."""
+    token = tmp_path / "token"
+    token.write_text("s3cret")
+    token.chmod(0o644)
+    ill = configured(tmp_path, metrics_token_file='"token"')  # noqa: S106 - a file's name
+    section = ill.settings.web
+    with socket.create_server((HOST, section.port)):
+        with pytest.raises(OverreadError) as caught:
+            _console(ill)
+        assert f"{token} is readable by others: chmod 600" in str(caught.value)
+        assert f"{section.address}: Address already in use; stop what holds it, or correct web.host" in str(
+            caught.value
+        )
+        token.chmod(0o600)
+        with marked(ill.settings.data.folder / CONSOLE, section.address):
+            assert _console(ill) == f"our console holds {section.address}; 3 may log in"
+    token.write_text("\n")
+    with pytest.raises(OverreadError, match=r"token is empty"):
+        _console(ill)
+    token.unlink()
+    with pytest.raises(OverreadError, match=r"token cannot be read \(No such file"):
+        _console(ill)
+    ill.engine.dispose()
+
+
+def test_who_is_told_is_said_and_their_secrets_are_looked_at(tmp_path: Path) -> None:
+    """Nothing is sent by that."""
+    assert _notify(configured(tmp_path)) == "nobody is told"
+    text = '[notify]\nwebhook = "https://chat.example/"\nwebhook_token_file = "token"'
+    (tmp_path / "token").write_text("s3cret")
+    (tmp_path / "token").chmod(0o640)
+    with pytest.raises(OverreadError, match=r"notify\.webhook_token_file: .*token is readable by others"):
+        _notify(configured(tmp_path, more=text))
+    (tmp_path / "token").chmod(0o600)
+    assert _notify(configured(tmp_path, more=text)).startswith("by webhook; ")
+
+
+def test_a_console_is_off_or_somebody_s(house: House, tmp_path: Path) -> None:
+    """Off is well; on without users is not."""
+    assert _console(house) == "off"
+    path = tmp_path / CONFIG_NAME
+    path.write_text(path.read_text().replace("enabled = false", "enabled = true"))
+    with pytest.raises(OverreadError, match=r"nobody may log in: .*web-user NAME --role admin"):
+        _console(House(load(tmp_path)))
+
+
 def test_it_says_who_may_call_and_who_must_name_a_user(tmp_path: Path) -> None:
     """Callers, nodes that report, and the exempt; a DICOMweb service never calls."""
     told = ["--allow", "MR1@10.0.0.21", "--destination", "pacs=PACS@127.0.0.1:104", "--destination", "web=http://h/d"]
@@ -47,6 +104,48 @@ def test_it_says_who_may_call_and_who_must_name_a_user(tmp_path: Path) -> None:
     text = path.read_text().replace("users = []", f'users = ["{user}"]')
     path.write_text(text.replace("callers_without_user = []", 'callers_without_user = ["PACS"]'))
     assert _callers(House(load(tmp_path))).endswith("PACS (destination); all name a user but PACS")
+
+
+def test_files_that_the_ledger_promises_are_missed(house: House) -> None:
+    """Gone or cut short, with the study to be sent again; what retention freed is not missed."""
+    assert _spool(house) == "holds every file that the ledger promises"
+    digest, size = house.spool.put(b"instance")
+    (instance,) = series(1)
+    house.intake().record(replace(instance, digest=digest, size=size), "a1")
+    assert _spool(house) == "holds every file that the ledger promises"
+    house.spool.path(digest).write_bytes(b"inst")
+    with pytest.raises(
+        OverreadError, match=rf"1 files .* such as {digest}: .* sent again: {instance.study_instance_uid}"
+    ):
+        _spool(house)
+    with house.engine.begin() as connection:
+        connection.execute(update(InstanceRow).values(freed=True))
+    assert _spool(house) == "holds every file that the ledger promises"
+
+
+def test_a_clock_that_nobody_sets_right_is_an_ailment() -> None:
+    """So is a ledger with times to come, by more than two machines may differ; what is not known is none."""
+    assert judge_clock(True, None, NOW) == "synchronised"
+    assert judge_clock(None, NOW + timedelta(minutes=1), NOW).startswith("unknown whether")
+    with pytest.raises(OverreadError, match=r"run chrony .*timedatectl set-ntp true") as caught:
+        judge_clock(False, NOW, NOW)
+    assert "the ledger has" not in str(caught.value)
+    with pytest.raises(
+        OverreadError, match="says 2026-01-01 12:00 UTC and the ledger has times up to 2026-01-02 12:00"
+    ):
+        judge_clock(None, NOW + timedelta(days=1), NOW)
+
+
+def test_it_is_asked_of_the_kernel_and_of_the_ledger(house: House) -> None:
+    """The kernel answers as it does to ntp_gettime(3); a study received tomorrow is found."""
+    assert synchronised() is (ctypes.CDLL(None).ntp_gettime(ctypes.create_string_buffer(256)) != TIME_ERROR)
+    assert house.times().newest() is None
+    to_come = house.clock.now() + timedelta(days=1)
+    (instance,) = series(1)
+    house.intake().record(replace(instance, received_at=to_come), "a1")
+    assert house.times().newest() == to_come
+    with pytest.raises(OverreadError, match="the ledger has times up to"):
+        _clock(house)
 
 
 def test_the_cpu_s_instructions_are_named(house: House) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 
-from daemon.ledger.engine import connect
+from daemon.ledger.engine import LedgerAwayError, connect
 from daemon.ledger.intake import Intake
 from daemon.ledger.migrate import upgrade
 from tests.instances import NOW, series
@@ -43,7 +42,7 @@ def test_a_locked_ledger_is_waited_for(engine: Engine, place: Path) -> None:
         recorder.join(0.5)
         assert recorder.is_alive()
         other.execute("COMMIT")
-        wait_until(lambda: not recorder.is_alive(), 20, "the instance to be recorded")
+        wait_until(lambda: not recorder.is_alive(), 60, "the instance to be recorded")
         assert other.execute("SELECT count(*) FROM instances").fetchone() == (1,)
     other.close()
 
@@ -56,7 +55,7 @@ def test_a_ledger_that_is_gone_is_not_made_anew(engine: Engine, place: Path) -> 
     engine.dispose()
     away = place.parent.rename(place.parent.with_name("away"))
     place.parent.mkdir()
-    with pytest.raises(OperationalError, match="is gone"):
+    with pytest.raises(LedgerAwayError, match="is gone"):
         intake.record(second, "a1")
     assert list(place.parent.iterdir()) == []
     place.parent.rmdir()

@@ -1,22 +1,21 @@
 """Retention: what nobody has confirmed stays, however old it is and however full the disk."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
-from daemon.domain.delivery import DeliveryState
+from daemon.domain.delivery import DeliveryState, Destination
 from daemon.domain.instance import Instance
 from daemon.domain.job import JobInput, JobState
 from daemon.domain.model_bundle import BundleRef
+from daemon.domain.output import OutputKind
 from daemon.domain.reception import Verdict
 from daemon.domain.work import Change
 from daemon.errors import RetryableError
-from daemon.ledger.engine import connect
 from daemon.ledger.intake import Intake
-from daemon.ledger.migrate import upgrade
 from daemon.services.retire import RetentionRules, Retire
 from daemon.spool.store import Spool
 from tests.dicom_files import ct_file
@@ -34,14 +33,11 @@ WAYS = {
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def house(tmp_path: Path, engine: Engine) -> House:
     """Return a house whose disk is full, the case in which most is freed."""
-    engine = connect(f"sqlite:///{tmp_path / 'ledger.db'}")
-    upgrade(engine)
     made = House(tmp_path, engine)
     made.spool = Spool(tmp_path / "spool", headroom=1 << 62)
-    yield made
-    engine.dispose()
+    return made
 
 
 def freed(house: House) -> int:
@@ -56,7 +52,7 @@ def move(house: House, delivery: int, states: Sequence[DeliveryState]) -> None:
         house.deliveries.change([Change(id=delivery, state=state, due_at=NOW, detail="")], NOW)
 
 
-@pytest.mark.parametrize("state", DeliveryState)
+@pytest.mark.parametrize("state", WAYS)
 def test_only_a_confirmed_delivery_lets_its_study_go(house: House, state: DeliveryState) -> None:
     """Waiting, sent, unconfirmed and dead deliveries hold instances and results alike."""
     (digest,) = house.completed(b"one")
@@ -66,7 +62,7 @@ def test_only_a_confirmed_delivery_lets_its_study_go(house: House, state: Delive
     assert house.spool.sound(digest) is (state is not DeliveryState.CONFIRMED)
 
 
-@pytest.mark.parametrize("state", [state for state in DeliveryState if state is not DeliveryState.CONFIRMED])
+@pytest.mark.parametrize("state", [state for state in WAYS if state is not DeliveryState.CONFIRMED])
 def test_one_delivery_holds_the_whole_study(house: House, state: DeliveryState) -> None:
     """Two results to two destinations: three are confirmed, the fourth is not, and nothing goes."""
     house.completed(b"one", b"two", destinations=("pacs", "archive"))
@@ -74,6 +70,18 @@ def test_one_delivery_holds_the_whole_study(house: House, state: DeliveryState) 
         move(house, delivery, WAYS[DeliveryState.CONFIRMED])
     move(house, 4, WAYS[state])
     assert freed(house) == 0
+
+
+def test_what_was_replaced_goes_when_its_replacement_is_confirmed(house: House) -> None:
+    """A refused result holds its study until the destination has what went instead; a spare one holds nothing."""
+    kinds = (OutputKind.SEGMENTATION, OutputKind.KEY_IMAGES, OutputKind.SUMMARY)
+    house.places = {"pacs": Destination(name="pacs", outputs=kinds[:1])}
+    house.completed(b"one", b"two", b"three", kinds=kinds)
+    change = Change(id=1, state=DeliveryState.REPLACED, due_at=NOW, detail="")
+    assert house.deliveries.replace(change, OutputKind.KEY_IMAGES, NOW)
+    assert freed(house) == 0
+    move(house, 2, WAYS[DeliveryState.CONFIRMED])
+    assert freed(house) == 6
 
 
 def test_a_result_that_goes_nowhere_stays(house: House) -> None:

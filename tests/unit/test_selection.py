@@ -132,3 +132,34 @@ def test_what_lies_in_no_frame_of_reference_is_refused() -> None:
     mixed = series(20)
     mixed[3] = replace(mixed[3], frame_of_reference_uid="1.2.98")
     assert reason(*mixed) == Reason.INCONSISTENT_GEOMETRY
+
+
+def test_what_is_left_is_told_with_its_reason() -> None:
+    """Each other series by modality, number and images, and why: what it lacks, or that another one was preferred."""
+    parts = [("1", 3, "localizer", 1), ("2", 20, "AX T2", 2), ("3", 20, "AX FLAIR", None), ("4", 20, "DOE^JANE T1", 4)]
+    instances = [
+        i
+        for uid, count, description, number in parts
+        for i in series(count, uid=uid, acquisition=facts(description=description, series_number=number))
+    ]
+    (chosen,) = pick(*instances, manifests=(BRAIN,)).chosen
+    assert chosen.unread == (
+        "MR series 1, 3 images. The series is a localizer.",
+        "MR series 2, 20 images. Another one was preferred.",
+        "MR series 4, 20 images. Another one was preferred.",
+    )
+
+
+def test_beside_a_pet_and_its_ct_the_rest_is_told() -> None:
+    """A second CT was not preferred; what is neither is no modality that is read; odd ones are not repeated."""
+    parts = [("1", PT, "PET", 1), ("2", CT, "CT", 2), ("3", CT, "CT thin", 3), ("4", "NAME^X", "", 4)]
+    instances = [
+        i
+        for uid, modality, description, number in parts
+        for i in series(20, uid=uid, acquisition=facts(modality, description, series_number=number))
+    ]
+    (chosen,) = pick(*instances, manifests=(PETCT,)).chosen
+    assert chosen.unread == (
+        "CT series 3, 20 images. Another one was preferred.",
+        "unknown series 4, 20 images. The modality is not one an installed model reads.",
+    )

@@ -1,13 +1,14 @@
 """The verbs on a real ledger and spool: one bad study, file or destination never holds another."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from sqlalchemy import Engine
 
 from daemon.domain.assembly import Patience
 from daemon.domain.delivery import DeliveryState
@@ -17,8 +18,6 @@ from daemon.domain.reasons import Reason
 from daemon.domain.reception import Announced, Verdict
 from daemon.domain.work import Change
 from daemon.errors import RetryableError
-from daemon.ledger.engine import connect
-from daemon.ledger.migrate import upgrade
 from daemon.ledger.queries import Queries
 from daemon.services.assemble import Assemble
 from daemon.services.ports import Reader
@@ -26,19 +25,16 @@ from daemon.services.process import Process, Stores, WorkRules
 from daemon.services.receive import reconcile
 from daemon.services.retire import RetentionRules, Retire
 from tests.dicom_files import CT, ct_file, opaque_file
-from tests.houses import House
+from tests.houses import House, aged
 from tests.instances import NOW, series
 
 UID = "1.2.826.0.1.3680043.8.498.3"
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def house(tmp_path: Path, engine: Engine) -> House:
     """A fresh house."""
-    engine = connect(f"sqlite:///{tmp_path / 'ledger.db'}")
-    upgrade(engine)
-    yield House(tmp_path, engine)
-    engine.dispose()
+    return House(tmp_path, engine)
 
 
 def test_what_is_stored_has_file_and_row(house: House, tmp_path: Path) -> None:
@@ -112,10 +108,9 @@ def test_reconcile_names_lost_files_and_sweeps_what_nobody_promised(house: House
     digest = next(iter(house.files.kept()))
     stray, _ = house.spool.put(b"nobody's")
     house.spool.path(digest).unlink()
-    house.clock.at = datetime.fromtimestamp(house.spool.path(stray).stat().st_mtime, tz=NOW.tzinfo)
     assert reconcile(house.spool, house.files, house.intake, house.clock) == [digest]
     assert stray in house.spool.sizes()
-    house.clock.at += timedelta(hours=2)
+    aged(house.spool.path(stray))
     reconcile(house.spool, house.files, house.intake, house.clock)
     assert stray not in house.spool.sizes()
 
@@ -141,7 +136,7 @@ def test_a_study_of_conflicts_alone_holds_no_other(house: House) -> None:
 
 
 def test_a_study_that_cannot_be_judged_holds_no_other(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    """An error in one study is logged, and the others are settled in the same step."""
+    """It is settled with that reason, not met again for ever; the others in the same step; news of it count anew."""
     house.intake.record(replace(series(1)[0], received_at=NOW), "a1")
     other = replace(series(1, uid="7")[0], study_instance_uid="1.7", received_at=NOW + timedelta(seconds=1))
     house.intake.record(other, "a1")
@@ -155,9 +150,15 @@ def test_a_study_that_cannot_be_judged_holds_no_other(house: House, caplog: pyte
             raise ValueError("odd")
         return ()
 
-    assert Assemble(house.jobs, bundles, house.clock, Patience()).step() == 1
-    assert [s.study_instance_uid for s in house.jobs.waiting_studies()] == ["1.2"]
+    assert Assemble(house.jobs, bundles, house.clock, Patience()).step() == 2
+    assert house.jobs.waiting_studies() == []
+    assert {s.study_instance_uid: s.refusal for s in Queries(house.engine).studies()} == {
+        "1.2": "unknown",
+        "1.7": "no-eligible-series",
+    }
     assert "1.2 could not be judged" in caplog.text
+    house.intake.record(series(2)[1], "a1")
+    assert [s.study_instance_uid for s in house.jobs.waiting_studies()] == ["1.2"]
 
 
 @pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"ono")], ids=["gone", "damaged"])
@@ -233,7 +234,7 @@ def test_what_is_sent_again_is_asked_for_again(house: House) -> None:
     deliver, confirm = house.post()
     deliver.step("pacs")
     confirm.step("pacs")
-    assert house.deliveries.committed(house.courier.asked[0], [], {"9.0": ""}, NOW) == 1
+    assert house.deliveries.committed(house.courier.asked[0], [], {"9.0": None}, NOW) == 1
     house.clock.at = NOW + timedelta(minutes=1)
     deliver.step("pacs")
     confirm.step("pacs")
@@ -260,7 +261,8 @@ def test_a_damaged_instance_is_never_read(house: House, tmp_path: Path) -> None:
     house.intake.closed("a1", NOW)
     (digest,) = house.spool.sizes()
     kept = house.spool.path(digest)
-    kept.write_bytes(kept.read_bytes()[:-1] + b"!")
+    content = kept.read_bytes()
+    kept.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     study = house.jobs.waiting_studies()[0]
     job = JobInput(study_instance_uid=study.study_instance_uid, series={}, instance_digests=(digest,))
     house.jobs.settle(study, [(job, BundleRef(name="b", version="1", digest="d" * 64))], None, NOW)

@@ -9,10 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from daemon.domain.handling import Resource
 from daemon.domain.job import JobInput, Lease
 from daemon.domain.model_bundle import BundleRef
 from daemon.domain.reasons import Reason
 from daemon.domain.work import Claimed
+from daemon.errors import RetryableError
 from daemon.ledger.engine import connect
 from daemon.ledger.files import Files
 from daemon.ledger.jobs import Jobs
@@ -29,9 +31,11 @@ class FlakyJobs:
         self.renewed = threading.Event()
         self.failures = 0
         self.reasons: list[str] = []
+        self.away = False
 
-    def claim(self, worker: str, at: datetime, lease_for: timedelta) -> Claimed:
+    def claim(self, worker: str, at: datetime, lease_for: timedelta, resource: Resource | None = None) -> Claimed:
         """Return the job."""
+        del resource
         return Claimed(
             lease=Lease(job_id=1, fence=1, worker=worker, expires_at=at + lease_for),
             key="k",
@@ -52,8 +56,10 @@ class FlakyJobs:
         return True
 
     def fail(self, lease: Lease, reason: str, detail: str, at: datetime) -> bool:
-        """Keep the reason."""
+        """Keep the reason, unless nothing can be written now."""
         del lease, detail, at
+        if self.away:
+            raise RetryableError("the ledger does not answer")
         self.reasons.append(reason)
         return True
 
@@ -109,6 +115,20 @@ def test_a_job_that_hangs_has_failed_before_its_process_is_ended(tmp_path: Path)
     assert seen == [[Reason.TIME_LIMIT]]
 
 
+def test_a_job_that_hangs_ends_its_worker_though_the_ledger_is_away(tmp_path: Path) -> None:
+    """Where the failure cannot be written the process is ended all the same, or nobody would ever end it."""
+    jobs, ended = FlakyJobs(), threading.Event()
+    jobs.away = True
+
+    def bundles() -> tuple[Any, ...]:
+        assert ended.wait(20)
+        jobs.away = False
+        return ()
+
+    assert worker(tmp_path, jobs, bundles, limit=timedelta(seconds=0.2), overdue=ended.set).step()
+    assert jobs.reasons == [Reason.MODEL]
+
+
 def test_a_study_beyond_the_memory_fails_with_that_reason(tmp_path: Path) -> None:
     """A MemoryError ends this job, not the worker."""
     jobs = FlakyJobs()
@@ -118,6 +138,31 @@ def test_a_study_beyond_the_memory_fails_with_that_reason(tmp_path: Path) -> Non
 
     assert worker(tmp_path, jobs, bundles).step()
     assert jobs.reasons == [Reason.TOO_LARGE]
+
+
+def test_a_model_that_runs_out_of_memory_says_so_and_goes_on() -> None:
+    """ONNX Runtime raises errors of its own; they are a MemoryError here, and the model reads what is smaller."""
+    program = """
+import sys, numpy as np, daemon.runtime as runtime
+from daemon.config import bundled_models
+from daemon.inference.bundle import installed
+from daemon.inference.session import Model
+model = Model(installed(bundled_models(), ())[0], threads=1)
+channels = model.manifest.recipe.neighbours * len(model.manifest.recipe.channels)
+small = np.zeros((1, channels, 64, 64), np.float32)
+used = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).split()[1]) >> 10
+large = np.zeros((8, channels, 512, 512), np.float32)
+runtime.cap_memory(used + (large.nbytes >> 20) + int(sys.argv[1]))
+try:
+    model.members[0].encode(large)
+except MemoryError:
+    print(len(model.members[0].encode(small)))
+"""
+    for megabytes in (80, 160):
+        ended = subprocess.run(
+            [sys.executable, "-c", program, str(megabytes)], capture_output=True, text=True, check=False
+        )
+        assert (ended.returncode, ended.stdout) == (0, "5\n"), ended.stderr
 
 
 def test_capped_memory_is_refused_as_memory() -> None:

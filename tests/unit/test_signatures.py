@@ -207,6 +207,6 @@ def test_the_configuration_decides_and_the_commands_tell(made: tuple[Path, Path,
     remove(bundle)
     refused = RUNNER.invoke(app, ["models", "list", "--config", str(path)])
     assert isinstance(refused.exception, FatalError)
-    for ask in (lambda: doctor._models(House(load(path))), lambda: House(load(path)).reader):
+    for ask in (lambda: doctor._models(House(load(path))), lambda: House(load(path)).bundles):
         with pytest.raises(FatalError, match="is not signed"):
             ask()

@@ -33,6 +33,8 @@ DELIVERY_LEGAL = {
     ("PENDING", "PENDING"),
     ("PENDING", "SENT"),
     ("PENDING", "DEAD"),
+    ("PENDING", "REPLACED"),
+    ("REPLACED", "PENDING"),
     ("SENT", "SENT"),
     ("SENT", "CONFIRMED"),
     ("SENT", "PENDING"),
@@ -40,6 +42,7 @@ DELIVERY_LEGAL = {
     ("SENT", "DEAD"),
     ("UNCONFIRMED", "CONFIRMED"),
     ("UNCONFIRMED", "PENDING"),
+    ("UNCONFIRMED", "UNCONFIRMED"),
     ("DEAD", "PENDING"),
 }
 

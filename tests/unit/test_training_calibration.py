@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from daemon.domain.drift import Quantity
 from daemon.domain.finding import Doubt
 from daemon.errors import FatalError
 from daemon.imaging.volume import Grid, Volume
@@ -148,11 +149,23 @@ def test_a_handful_of_studies_promises_nothing(tmp_path: Path) -> None:
     assert np.isinf(few.calibration.volume_log_spread)
 
 
+def test_what_drift_is_told_by_is_of_every_study(fitted: Fitted, tmp_path: Path) -> None:
+    """Two of three studies are above the probability's lowest fifths; of a handful nothing is kept."""
+    assert set(fitted.spreads) == {Quantity.PROBABILITY, Quantity.RISK, Quantity.VOLUME, Quantity.NOVELTY}
+    assert {sum(spread.counts) for spread in fitted.spreads.values()} == {300}
+    (lowest, *_), edges = fitted.spreads[Quantity.PROBABILITY].counts, fitted.spreads[Quantity.PROBABILITY].edges
+    assert lowest == 60
+    assert edges[0] < fitted.calibration.threshold < edges[2]
+    assert fitted.spreads[Quantity.VOLUME].edges[0] == 0
+    assert fit(made(tmp_path, 9), CalibrationSettings(), min_lesion_ml=0.1).spreads == {}
+
+
 def test_a_calibration_comes_back_from_its_file(fitted: Fitted, tmp_path: Path) -> None:
     """Numbers, evidence and bank are as they were; without its bank it is refused."""
     save(fitted, tmp_path / "calibration.toml")
     again = load(tmp_path / "calibration.toml")
     assert again.calibration == fitted.calibration
+    assert again.spreads == fitted.spreads
     # As text, since NaN equals nothing.
     assert repr(again.evidence) == repr(fitted.evidence)
     assert again.bank is not None
@@ -207,7 +220,7 @@ def sealed(tmp_path: Path, fitted: Fitted) -> Path:
     shipped = {name: graphs / f"{name}.onnx" for name in ("encoder", "decoder", "heads")}
     known = provenance({"training": [sample("a", patient="p"), sample("b", patient="p")]}, origins())
     contents = Contents(
-        exported=Exported(fp32=shipped, shipped=shipped),
+        exported=(Exported(fp32=shipped, shipped=shipped),),
         fitted=fitted,
         scores={},
         example=np.random.default_rng(1).random((3, 5, 32, 32), dtype=np.float32),

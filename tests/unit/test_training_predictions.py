@@ -1,5 +1,6 @@
 """Predictions: the daemon's own inference on prepared samples, kept with the truth."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,40 @@ def test_predictions_are_the_daemons_and_come_back_as_they_were(tmp_path: Path) 
     assert kept.truth is not None
     assert (kept.truth.shape, kept.strata, kept.covariates, kept.tumour) == (mask.shape, ("x",), {"age": 5}, 0)
     assert kept.voxel_ml == pytest.approx(0.003)
+
+
+def small(name: str, value: float = 0.0) -> Sample:
+    """Return a study of even brightness."""
+    image, mask = np.full((1, 8, 32, 32), value, np.float16), np.zeros((8, 32, 32), np.uint8)
+    return Sample(name=name, source="test", image=image, mask=mask, tumour=0, spacing=SPACING)
+
+
+def test_a_stopped_prediction_goes_on_and_an_outdated_one_is_made_anew(tmp_path: Path) -> None:
+    """Kept is what is of the same model and sample; another image, truth or calibration is read again, others leave."""
+    model = Model(load_bundle(make_tiny_bundle(tmp_path / "bundle")), threads=1)
+    out = tmp_path / "kept"
+    first = {path: path.stat().st_ino for path in predict(model, [small("a"), small("b")], out)}
+    assert {path: path.stat().st_ino for path in predict(model, [small("a"), small("b")], out)} == first
+    drawn = replace(small("b"), mask=np.ones((8, 32, 32), np.uint8))
+    for changed in (small("b", 1.0), drawn, replace(drawn, tumour=1)):
+        kept, anew = (path.stat().st_ino for path in predict(model, [small("a"), changed], out))
+        assert kept == first[out / "a.npz"]
+        assert anew != first[out / "b.npz"]
+        first[out / "b.npz"] = anew
+    calibration = replace(model.manifest.calibration, voxel_slope=2.0)
+    other = Model(replace(model.bundle, manifest=replace(model.manifest, calibration=calibration)), threads=1)
+    (path,) = predict(other, [small("a")], out)
+    assert path.stat().st_ino != first[path]
+    assert [p.name for p in out.iterdir()] == ["a.npz"]
+
+
+def test_samples_are_not_taken_for_predictions(tmp_path: Path) -> None:
+    """A folder of samples as the place to write is refused and left as it is."""
+    model = Model(load_bundle(make_tiny_bundle(tmp_path / "bundle")), threads=1)
+    content = small("a").save(tmp_path / "samples").read_bytes()
+    with pytest.raises(ValueError, match="no prediction"):
+        predict(model, [small("a"), small("b")], tmp_path / "samples")
+    assert [p.read_bytes() for p in (tmp_path / "samples").iterdir()] == [content]
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:

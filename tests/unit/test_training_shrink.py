@@ -148,8 +148,8 @@ def test_fake_quantisation_rounds_as_int8_does(net: MultitaskNet, tmp_path: Path
     stacks = calibration_stacks(square_samples(2), SETTINGS.recipe, 1)[:1]
     image, ones = torch.from_numpy(stacks[0]), net.decoder_masks(1, 0.0)
     exported = export(net, stacks, tmp_path / "g").shipped
-    model = unsealed(SETTINGS, exported, tmp_path / "m")
-    int8 = model.decode(model.encode(stacks[0]), {f"m{i}": m.numpy() for i, m in enumerate(ones)})
+    (member,) = unsealed(SETTINGS, [exported], tmp_path / "m").members
+    int8 = member.decode(member.encode(stacks[0]), {f"m{i}": m.numpy() for i, m in enumerate(ones)})
     before = {name: values.clone() for name, values in net.state_dict().items()}
     first, norm = net.encoder.get_submodule("levels.0.0.0"), net.encoder.get_submodule("levels.0.0.1")
     assert isinstance(first, nn.Conv2d)

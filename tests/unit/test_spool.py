@@ -1,0 +1,178 @@
+"""The spool's order of writes: what may be promised is never given up for what is not durable yet."""
+
+import os
+import resource
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+from sqlalchemy import Engine
+
+from daemon.domain.reception import Verdict
+from daemon.spool.store import Draft, Spool
+from tests.dicom_files import ct_file
+from tests.houses import House, aged
+from tests.instances import NOW
+
+UID = "1.2.826.0.1.3680043.8.498.3"
+
+
+class SlowDisk(Executor):
+    """Flushes that wait until `spin` is set, and are refused while `refuses`."""
+
+    def __init__(self) -> None:
+        self.spin, self.refuses = threading.Event(), False
+        self._pool = ThreadPoolExecutor(4)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":  # noqa: ANN401 - as its base
+        """Flush later."""
+
+        def flush() -> None:
+            assert self.spin.wait(20)
+            if self.refuses:
+                raise OSError(5, "Input/output error")
+            fn(*args, **kwargs)
+
+        return self._pool.submit(flush)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as its base
+        """End the threads."""
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+
+@pytest.fixture
+def disk() -> Iterator[SlowDisk]:
+    """A disk that takes its time."""
+    made = SlowDisk()
+    yield made
+    made.spin.set()
+    made.shutdown()
+
+
+def test_a_copy_takes_the_place_of_a_promised_file_only_when_it_is_durable(tmp_path: Path, disk: SlowDisk) -> None:
+    """Sent again, what was acknowledged lies there until the copy is flushed: a loss of power before costs nothing."""
+    spool = Spool(tmp_path, headroom=0)
+    digest, _ = spool.put(b"promised")
+    before = spool.path(digest).stat().st_ino
+    draft = Draft(tmp_path / "incoming", tmp_path / "objects", disk)
+    draft.write(b"promised")
+    keeper = threading.Thread(target=draft.keep)
+    keeper.start()
+    keeper.join(0.3)
+    assert keeper.is_alive()
+    assert spool.path(digest).stat().st_ino == before
+    disk.spin.set()
+    keeper.join(20)
+    assert spool.path(digest).stat().st_ino != before
+
+
+def test_a_copy_that_the_disk_refuses_leaves_the_promised_file(tmp_path: Path, disk: SlowDisk) -> None:
+    """Nothing of the copy stays, and what was acknowledged is as it was."""
+    spool = Spool(tmp_path, headroom=0)
+    digest, _ = spool.put(b"promised")
+    disk.refuses = True
+    disk.spin.set()
+    draft = Draft(tmp_path / "incoming", tmp_path / "objects", disk)
+    draft.write(b"promised")
+    with pytest.raises(OSError, match="Input/output"):
+        draft.settle()
+    draft.drop()
+    assert spool.sound(digest)
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+class Meanwhile:
+    """A clock that `happens` something when it is read first: after a file got its name, before its header is read."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        self._happens: Callable[[], None] | None = happens
+
+    def now(self) -> datetime:
+        """Return the time."""
+        happens, self._happens = self._happens, None
+        if happens:
+            happens()
+        return NOW
+
+
+def test_what_cannot_be_read_now_costs_nobody_else_the_same_bytes(tmp_path: Path, engine: Engine) -> None:
+    """Of two associations with one instance the first runs out of descriptors; the second, told success, keeps it."""
+    house, limits = House(tmp_path, engine), resource.getrlimit(resource.RLIMIT_NOFILE)
+    path, verdicts = ct_file(tmp_path / "ct.dcm", UID), []
+    odd = dcmread(path)
+    odd.SpecificCharacterSet, odd.PatientID = "ISO_IR 192", "J\u00fcrgen"  # for pydicom, which opens the file
+    odd.save_as(path)
+
+    def happens() -> None:
+        verdicts.append(house.receive(path, UID))
+        spare = os.open(path, os.O_RDONLY)
+        os.close(spare)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (spare, limits[1]))
+
+    house.reception.clock = Meanwhile(happens)
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            house.receive(path, UID)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert verdicts == [Verdict.STORED]
+    (digest,) = house.files.kept()
+    assert house.spool.sound(digest)
+
+
+HOUR = timedelta(hours=1)
+
+
+def test_a_sweep_goes_by_the_disk_s_clock(tmp_path: Path) -> None:
+    """What nobody promised and nobody touched for so long goes; a wrong clock of ours takes nothing that is young."""
+    spool = Spool(tmp_path, headroom=0)
+    (old, _), (young, _), (kept, _) = map(spool.put, (b"old", b"young", b"kept"))
+    drafts = [spool.draft(), spool.draft()]
+    for path in (spool.path(old), spool.path(kept), drafts[0].path):
+        aged(path)
+    assert spool.sweep({kept}, HOUR) == 2
+    assert spool.sizes().keys() == {young, kept}
+    assert list((tmp_path / "incoming").iterdir()) == [drafts[1].path]
+    for draft in drafts:
+        draft.drop()
+
+
+def test_what_is_received_anew_during_a_sweep_stays(tmp_path: Path) -> None:
+    """It was old when it was looked at, and is not when it is to be deleted; no trace of the sweep is left."""
+    spool = Spool(tmp_path, headroom=0)
+    digest, _ = spool.put(b"again")
+    before = spool.path(digest).stat().st_mtime - 1
+    assert not spool._delete(spool.path(digest), before)
+    assert spool.sound(digest)
+    assert list((tmp_path / "incoming").iterdir()) == []
+    assert not spool._delete(spool.path("0" * 64), before)
+
+
+def test_a_sweep_that_was_killed_costs_nothing(tmp_path: Path) -> None:
+    """What it put aside comes back where it is promised, and goes where it is not."""
+    spool = Spool(tmp_path, headroom=0)
+    (promised, _), (stray, _) = map(spool.put, (b"promised", b"stray"))
+    for digest in (promised, stray):
+        aged(spool.path(digest))
+        spool.path(digest).rename(tmp_path / "incoming" / f"{digest}.swept")
+    spool.sweep({promised}, HOUR)
+    assert spool.sizes().keys() == {promised}
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_a_refused_file_takes_no_other_s_with_it(tmp_path: Path) -> None:
+    """Two send the same bytes at once; the first is refused after the second took its place."""
+    spool = Spool(tmp_path, headroom=0)
+    first, second = spool.draft(), spool.draft()
+    for draft in (first, second):
+        draft.write(b"the same")
+        draft.keep()
+    first.drop()
+    assert spool.sound(first.digest)
+    second.drop()
+    assert spool.sound(first.digest), "what was there before stays"
