@@ -12,7 +12,7 @@ demo: setup  ## push an MRI, a PET/CT and a normal study through the daemon into
 	@scripts/isolated.sh $(PY) -m demo --out demo-out
 
 test: setup  ## every test; starts the servers it needs
-	@scripts/isolated.sh $(PY) -m pytest -n 2 --dist loadscope
+	@scripts/test.sh
 
 check: setup  ## format, lint, types, layers, house rules
 	@.venv/bin/ruff format --check .

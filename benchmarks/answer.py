@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 from benchmarks.studies import fine_head, whole_body
+from demo.ports import free_port
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_brain_mri, make_petct
 from tests.daemons import init, results, serving
-from tests.peers import Peer, free_port, orthanc, storescu, wait_until
+from tests.peers import Peer, orthanc, storescu, wait_until
 
 QUIET_SECONDS = 2.0
 

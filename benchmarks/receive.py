@@ -26,8 +26,9 @@ import psutil
 from daemon.dimse.part10 import head
 from daemon.dimse.sender import send
 from daemon.domain.delivery import Destination, SendOutcome
+from demo.ports import HOST, free_port
 from tests.dicom_files import ct_file
-from tests.peers import HOST, Peer, free_port, orthanc, running_peer, storescp, storescu
+from tests.peers import Peer, orthanc, running_peer, storescp, storescu
 
 SIZE = 512  # 512 x 512 x 2 bytes is half a megabyte
 SINGLE = 100  # files that are sent one after the other

@@ -20,9 +20,10 @@ from pathlib import Path
 
 from daemon.dimse.sender import send
 from daemon.domain.delivery import Destination, SendOutcome
+from demo.ports import HOST, free_port
 from demo.programs import system_path
 from tests.dicom_files import ct_file
-from tests.peers import HOST, free_port, storescp
+from tests.peers import storescp
 
 SIZES = {"CT slices of 0.5 MB": 512, "small objects of 8 KB": 64}
 PDU = "131072"

@@ -18,8 +18,9 @@ from pathlib import Path
 import httpx
 import psutil
 
+from demo.ports import HOST, free_port
 from tests.daemons import OVERREAD, init, stop
-from tests.peers import HOST, echoscu, free_port, storescp, wait_until
+from tests.peers import echoscu, storescp, wait_until
 
 Spent = tuple[float, float]
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,8 +19,9 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from demo.pacs import AE_TITLE, HOST, Pacs, running
+from demo.pacs import AE_TITLE, Pacs, running
 from demo.pictures import dice, draw, outline, series
+from demo.ports import HOST, free_port, listens
 from demo.programs import system_path
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_brain_mri, make_petct
 
@@ -53,7 +53,7 @@ def main(
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="overread-demo-")))
         console.rule("studies")
         studies = _studies(work, seed)
-        pacs_port, port = _free_port(), _free_port()
+        pacs_port, port = free_port(), free_port()
         pacs = stack.enter_context(running(work / "pacs", pacs_port, port))
         stack.enter_context(_daemon(work / "site", out / "daemon.log", (port, pacs_port)))
         console.print(f"PACS: {pacs.name} on port {pacs_port}; overread on port {port}")
@@ -91,7 +91,7 @@ def _daemon(site: Path, log: Path, ports: tuple[int, int]) -> Iterator[None]:
     with log.open("wb") as sink:
         process = subprocess.Popen([*OVERREAD, "serve", "--config", str(config)], stderr=sink)
     try:
-        _wait(lambda: process.poll() is not None or _listens(port), 60, "overread to listen")
+        _wait(lambda: process.poll() is not None or listens(port), 60, "overread to listen")
         if process.poll() is not None:
             raise typer.BadParameter(f"overread did not start; see {log}")
         yield
@@ -102,7 +102,7 @@ def _daemon(site: Path, log: Path, ports: tuple[int, int]) -> Iterator[None]:
 
 def _push_and_wait(studies: list[Study], pacs: Pacs, port: int) -> set[str]:
     arrived: set[str] = set()
-    _wait(lambda: _listens(pacs.port), 60, "the PACS to listen")
+    _wait(lambda: listens(pacs.port), 60, "the PACS to listen")
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
         tasks = {}
         for study in studies:
@@ -182,18 +182,6 @@ def _wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds:.0f} s in vain for {what}")
         time.sleep(0.05)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((HOST, port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

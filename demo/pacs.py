@@ -19,7 +19,8 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelGet,
 )
 
-HOST = "127.0.0.1"
+from demo.ports import HOST
+
 AE_TITLE = "DEMOPACS"
 CLIENT = "DEMO"
 

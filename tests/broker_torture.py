@@ -28,11 +28,12 @@ from pydicom.uid import generate_uid
 from daemon.config import load
 from daemon.domain.handling import Hint, Resource
 from daemon.executors.messages import Messages, Place, application
+from demo.ports import free_port
 from dicom_fixtures.planes import Layout
 from dicom_fixtures.studies import StudyRequest, make_brain_mri
 from tests.brokers import Broker, rabbitmq, redis
 from tests.daemons import Daemon, counted, init, results, serving
-from tests.peers import Peer, free_port, orthanc, storescu, wait_until
+from tests.peers import Peer, orthanc, storescu, wait_until
 from tests.tiny_bundle import make_tiny_bundle
 
 SETTLE_SECONDS = 600.0

@@ -14,7 +14,8 @@ from kombu import Connection
 
 from daemon.domain.handling import Resource
 from daemon.executors.messages import queue
-from tests.peers import HOST, free_port, need, running_peer, wait_until
+from demo.ports import HOST, free_port
+from tests.peers import need, running_peer, wait_until
 
 START_SECONDS = 120.0
 

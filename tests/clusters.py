@@ -17,7 +17,8 @@ from sqlalchemy import NullPool, create_engine
 
 from daemon.ledger.engine import connect
 from daemon.ledger.migrate import upgrade
-from tests.peers import free_port, wait_until
+from demo.ports import free_port
+from tests.peers import wait_until
 
 _DEBIAN = Path("/usr/lib/postgresql")
 # The tests' clusters outlive no power failure; what is killed in them is the server, and that loses nothing.

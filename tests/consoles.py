@@ -17,7 +17,8 @@ from daemon.config import load
 from daemon.domain.console import Role
 from daemon.web.passwords import new_user
 from daemon.web.server import serve
-from tests.peers import HOST, free_port, wait_until
+from demo.ports import HOST, free_port
+from tests.peers import wait_until
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of these tests alone
 USERS = {"vera": Role.VIEWER, "otto": Role.OPERATOR, "ada": Role.ADMIN}

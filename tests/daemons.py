@@ -14,7 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.peers import HOST, Peer, wait_until
+from demo.ports import HOST
+from tests.peers import Peer, wait_until
 
 OVERREAD = [sys.executable, "-m", "daemon"]
 

@@ -11,11 +11,11 @@ from pydicom import dcmread
 from daemon.bootstrap import House as Home
 from daemon.config import load
 from daemon.ledger.queries import DeliveryView
+from demo.ports import HOST, free_port
 from tests import houses
 from tests.daemons import OVERREAD, overread, stop
 from tests.dicom_files import CT, ct_file
 from tests.oddities import OddPacs
-from tests.peers import HOST, free_port
 
 # What waits has done so since `tests.instances.NOW`.
 HASTE = {

@@ -38,12 +38,12 @@ from daemon.inference.bundle import installed
 from daemon.ledger.rows import instance_json, instance_of
 from daemon.results.returned import claims, compare
 from daemon.spool.store import HEAD_BYTES
+from demo.ports import HOST
 from dicom_fixtures.planes import Layout, Orientation
 from dicom_fixtures.studies import StudyRequest, make_brain_mri
 from tests.corrections import corrected, lower_half
 from tests.dicom_files import ct_file
 from tests.instances import NOW
-from tests.peers import HOST
 from tests.receptions import RememberingReception
 from tests.shared import ROOT, files
 from tests.sources import COARSE, blobs, case

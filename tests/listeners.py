@@ -12,8 +12,8 @@ from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
 
+from demo.ports import HOST
 from tests.certificates import Pair
-from tests.peers import HOST
 
 Server = TypeVar("Server", bound=socketserver.BaseServer)
 

@@ -16,8 +16,8 @@ from pynetdicom.sop_class import (
 
 from daemon.dimse.contexts import COMPREHENSIVE_3D_SR_STORAGE, SEGMENTATION_STORAGE
 from daemon.domain.delivery import Destination
+from demo.ports import HOST, free_port
 from tests.dicom_files import CT
-from tests.peers import HOST, free_port
 
 _KEYS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 

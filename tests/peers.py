@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
@@ -14,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from demo.ports import HOST, free_port, listens
 from demo.programs import system_path
 
-HOST = "127.0.0.1"
 START_SECONDS = 90.0
 
 
@@ -54,14 +53,6 @@ def need(*programs: str) -> None:
             pytest.skip(f"{program} is not installed; `make setup` as root installs it")
 
 
-def free_port() -> int:
-    """Return a TCP port that was free on loopback a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
     """Return once `condition` holds; fail the test, naming `what`, when it does not within `seconds`."""
     deadline = time.monotonic() + seconds
@@ -71,19 +62,13 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
         time.sleep(0.02)
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((HOST, port)) == 0
-
-
 @contextmanager
 def running_peer(command: Sequence[str], port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program until the block ends, once it listens on `port`; what it prints goes to `log`."""
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=_environment())
     try:
-        wait_until(lambda: process.poll() is not None or _listens(port), START_SECONDS, f"{command[0]} to listen")
+        wait_until(lambda: process.poll() is not None or listens(port), START_SECONDS, f"{command[0]} to listen")
         if process.poll() is not None:
             pytest.fail(f"{command[0]} ended at once: {log.read_text(errors='replace')[-2000:]}")
         yield process
@@ -153,7 +138,7 @@ def orthanc(  # noqa: PLR0913 - a test names only what it cares about
     config_file.write_text(json.dumps(configuration, indent=1))
     with running_peer(["Orthanc", "--verbose", str(config_file)], dicom_port, folder / "orthanc.log") as process:
         if http:
-            wait_until(lambda: _listens(http_port), START_SECONDS, "Orthanc's REST API")
+            wait_until(lambda: listens(http_port), START_SECONDS, "Orthanc's REST API")
         yield Peer(
             ae_title=ae_title,
             port=dicom_port,

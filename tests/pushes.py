@@ -21,9 +21,10 @@ from daemon.ledger.listings import Listings
 from daemon.ledger.migrate import upgrade
 from daemon.ledger.queries import JobView, Queries, StudyView
 from daemon.services.assemble import Assemble
+from demo.ports import HOST
 from tests.houses import House
 from tests.manifests import BRAIN, PETCT
-from tests.peers import HOST, wait_until
+from tests.peers import wait_until
 
 ROOT = "1.2.826.0.1.3680043.8.498.7"
 STUDY = f"{ROOT}.1"

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 
+from demo.ports import HOST
 from tests.certificates import Authority, Pair
-from tests.peers import HOST
 
 # SYSLOG-MSG of RFC 5424 section 6, written from its ABNF; MSG must be UTF-8 with its mark here.
 _NAME = r"[!#-<>-\\^-~]{1,32}"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from demo.ports import HOST, free_port
 from tests.certificates import Authority, Pair
-from tests.peers import HOST, free_port, need, running_peer, wait_until
+from tests.peers import need, running_peer, wait_until
 
 CONFIGURATION = """
 global(

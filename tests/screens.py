@@ -18,10 +18,11 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from demo.ports import HOST, free_port
 from dicom_fixtures.studies import StudyRequest, make_brain_mri, make_petct
 from tests.consoles import PASSWORD, entries
 from tests.daemons import counted, init, overread, serving
-from tests.peers import HOST, free_port, orthanc, storescu, wait_until
+from tests.peers import orthanc, storescu, wait_until
 
 WIDTH, HEIGHT, TALL, COLOURS = 1180, 820, 1680, 96
 GRAVE = frozenset({"serious", "critical"})

@@ -24,10 +24,11 @@ import numpy as np
 import psutil
 
 from daemon.config import load
+from demo.ports import free_port
 from dicom_fixtures.planes import Layout
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_brain_mri
 from tests.daemons import Daemon, init, serving
-from tests.peers import free_port, orthanc, storescu
+from tests.peers import orthanc, storescu
 from tests.tiny_bundle import make_tiny_bundle
 from tests.wires import Fault, Wire, wire
 

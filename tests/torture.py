@@ -16,10 +16,11 @@ from pathlib import Path
 
 from daemon.config import load
 from daemon.spool.store import Spool
+from demo.ports import free_port
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_petct
 from tests.daemons import counted, init, kill, results, serving
 from tests.ledgers import DATABASES, Ledger, digests, ledger, lock
-from tests.peers import Peer, free_port, orthanc, storescu, wait_until
+from tests.peers import Peer, orthanc, storescu, wait_until
 from tests.wires import Fault, Wire, wire
 
 SETTLE_SECONDS = 600.0

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tests.peers import HOST
+from demo.ports import HOST
 
 CHUNK = 16384
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time to linger: close sends RST

@@ -26,8 +26,9 @@ from daemon.domain.delivery import Destination, SendOutcome
 from daemon.errors import OverreadError
 from daemon.ledger.listings import Listings
 from daemon.services.inquire import Archives, Inquire
+from demo.ports import HOST, free_port
 from tests.daemons import init, overread, serving
-from tests.peers import HOST, dcmqrscp, free_port, orthanc, storescu, wait_until
+from tests.peers import dcmqrscp, orthanc, storescu, wait_until
 from tests.pushes import QUIET, STUDY, Site, saved, site, stack
 
 ASKING = Asking(answer=timedelta(seconds=60))

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from demo.ports import HOST, free_port
 from dicom_fixtures.headers import Patient
 from dicom_fixtures.studies import StudyRequest, make_petct
 from tests.audit_schema import checked
 from tests.certificates import Authority
 from tests.daemons import counted, init, overread, serving
-from tests.peers import HOST, echoscu, free_port, orthanc, storescu, wait_until
+from tests.peers import echoscu, orthanc, storescu, wait_until
 from tests.repositories import repository
 
 DEADLINE = 240.0

@@ -9,7 +9,7 @@ from pynetdicom import AE, build_context, evt
 
 from daemon.dimse.contexts import INSTANCE_AVAILABILITY, SEGMENTATION_STORAGE
 from daemon.uids import is_uid
-from tests.peers import HOST
+from demo.ports import HOST
 from tests.pushes import STUDY, Site, send, site, stack
 
 

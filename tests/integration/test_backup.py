@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from demo.ports import free_port
 from dicom_fixtures.studies import StudyRequest, make_petct
 from tests.daemons import counted, init, kill, overread, results, serving
-from tests.peers import free_port, need, orthanc, storescu, wait_until
+from tests.peers import need, orthanc, storescu, wait_until
 
 pytestmark = pytest.mark.peers
 ROOT = Path(__file__).parents[2]

@@ -10,11 +10,12 @@ import pydicom
 import pytest
 from pydicom.uid import UID
 
+from demo.ports import free_port
 from dicom_fixtures.headers import Patient
 from dicom_fixtures.planes import Layout, Orientation
 from dicom_fixtures.studies import StudyRequest, make_brain_mri, make_petct
 from tests.daemons import counted, init, overread, serving
-from tests.peers import free_port, orthanc, storescp, storescu, wait_until
+from tests.peers import orthanc, storescp, storescu, wait_until
 from tests.shared import shared
 
 COARSE = (6.0, 3.0, 3.0)

@@ -15,11 +15,12 @@ from sqlalchemy import func, select
 from daemon.ledger.engine import connect, reading
 from daemon.ledger.queries import Queries
 from daemon.ledger.tables import AssociationRow, InstanceRow, StudyRow
+from demo.ports import HOST, free_port
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_petct
 from tests.clusters import cluster
 from tests.daemons import OVERREAD, init, results
 from tests.hosts import HUB, Host, hosts
-from tests.peers import HOST, Peer, free_port, need, orthanc, running_peer, storescu, wait_until
+from tests.peers import Peer, need, orthanc, running_peer, storescu, wait_until
 
 BALANCER = Path(__file__).parents[2] / "deploy/haproxy.cfg"
 

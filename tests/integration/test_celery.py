@@ -16,10 +16,11 @@ from daemon.executors.messages import Messages, Place, application
 from daemon.ledger.queries import JobView
 from daemon.web.console import Console
 from daemon.web.metrics import exposition
+from demo.ports import free_port
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_petct
 from tests.brokers import Broker, redis
 from tests.daemons import init, overread, serving
-from tests.peers import Peer, free_port, storescp, storescu, wait_until
+from tests.peers import Peer, storescp, storescu, wait_until
 
 pytestmark = pytest.mark.peers
 SLOW = {"OVERREAD_INFERENCE__PASSES": "200"}

@@ -9,9 +9,10 @@ from daemon.dimse.requestor import Limits
 from daemon.domain.delivery import Destination
 from daemon.ledger.engine import connect
 from daemon.ledger.migrate import upgrade
+from demo.ports import HOST, free_port
 from tests.dicom_files import ct_file
 from tests.houses import House
-from tests.peers import HOST, free_port, storescp
+from tests.peers import storescp
 
 QUICK = Limits(connect_seconds=20, association_seconds=30, answer_seconds=30)
 

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 
 from daemon.config import load
+from demo.ports import free_port
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_petct
 from tests.clocks import WrongClock
 from tests.daemons import counted, init, results, serving
-from tests.peers import Peer, free_port, orthanc, storescu, wait_until
+from tests.peers import Peer, orthanc, storescu, wait_until
 
 pytestmark = pytest.mark.peers
 DAY = timedelta(days=1)

@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 from daemon.cli.main import app
 from daemon.config import load
 from daemon.domain.console import Role
+from demo.ports import HOST, free_port
 from tests.consoles import PASSWORD, USERS, entries
 from tests.daemons import alive, init, overread, serving
-from tests.peers import HOST, Peer, free_port, wait_until
+from tests.peers import Peer, wait_until
 
 RUNNER = CliRunner()
 

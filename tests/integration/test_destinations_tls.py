@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 
 from daemon.cli.main import app
 from daemon.config import CONFIG_NAME
+from demo.ports import HOST
 from tests.certificates import Authority
-from tests.peers import HOST, storescp
+from tests.peers import storescp
 
 RUNNER = CliRunner()
 

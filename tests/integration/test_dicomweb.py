@@ -11,8 +11,9 @@ from daemon.dicomweb.courier import WebCourier
 from daemon.domain.delivery import Destination, SendOutcome
 from daemon.domain.references import Reference
 from daemon.errors import RefusedError, UnreachableError
+from demo.ports import HOST, free_port
 from tests.dicom_files import CT, SERIES, STUDY, ct_file
-from tests.peers import HOST, Peer, free_port, orthanc
+from tests.peers import Peer, orthanc
 
 QUICK = WebCourier(Limits(connect_seconds=5, answer_seconds=60))
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")

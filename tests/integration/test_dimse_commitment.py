@@ -22,10 +22,11 @@ from daemon.domain.work import Change
 from daemon.ledger.engine import connect
 from daemon.ledger.migrate import upgrade
 from daemon.ledger.queries import Queries
+from demo.ports import HOST, free_port
 from tests.dicom_files import CT, SERIES, STUDY, ct_file
 from tests.houses import House
 from tests.instances import NOW
-from tests.peers import HOST, free_port, orthanc, wait_until
+from tests.peers import orthanc, wait_until
 from tests.receptions import RememberingReception
 
 US = "OVERREAD"

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.dimse.requestor import echo
 from daemon.domain.delivery import Destination
+from demo.ports import HOST
 from tests.fuzzing import recorded
 from tests.mutations import CHANGES, Change, changed
-from tests.peers import HOST, wait_until
+from tests.peers import wait_until
 from tests.receptions import RememberingReception
 
 EXAMPLES = settings(

@@ -15,8 +15,9 @@ from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.domain.delivery import Destination
 from daemon.domain.trust import ServerTls
 from daemon.errors import RetryableError
+from demo.ports import HOST
 from tests.certificates import Authority
-from tests.peers import HOST, wait_until
+from tests.peers import wait_until
 from tests.receptions import RememberingReception
 
 SETTINGS = ListenerSettings(ae_title="OVERREAD", port=0, allow_any_caller=True)

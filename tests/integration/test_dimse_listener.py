@@ -17,8 +17,9 @@ from daemon.dimse.contexts import RECEIVED, transfer_syntaxes
 from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.dimse.sender import send
 from daemon.domain.delivery import Destination, SendOutcome
+from demo.ports import HOST
 from tests.dicom_files import ct_file, data_set, opaque_file, shared_folder
-from tests.peers import HOST, echoscu, storescu
+from tests.peers import echoscu, storescu
 from tests.receptions import RememberedObject, RememberingReception
 
 

@@ -8,8 +8,8 @@ import pytest
 from benchmarks.receive import huge_file, served
 from daemon.dimse.sender import send
 from daemon.domain.delivery import Destination, SendOutcome
+from demo.ports import HOST
 from tests.dicom_files import ct_file
-from tests.peers import HOST
 
 MEBIBYTES = 300
 

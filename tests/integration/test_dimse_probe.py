@@ -18,7 +18,8 @@ from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.dimse.probe import WANTED, probe
 from daemon.domain.delivery import Destination
 from daemon.errors import RetryableError
-from tests.peers import HOST, free_port, orthanc, storescp
+from demo.ports import HOST, free_port
+from tests.peers import orthanc, storescp
 from tests.receptions import RememberingReception
 
 RUNNER = CliRunner()

@@ -21,8 +21,9 @@ from daemon.domain.admission import AllowedCaller, Denial
 from daemon.domain.delivery import Destination, SendOutcome
 from daemon.domain.reception import Verdict
 from daemon.errors import RefusedError, RetryableError
+from demo.ports import HOST
 from tests.dicom_files import CT, ct_file
-from tests.peers import HOST, echoscu, wait_until
+from tests.peers import echoscu, wait_until
 from tests.receptions import RememberingReception
 
 

@@ -17,8 +17,9 @@ from daemon.domain.delivery import Destination, SendOutcome
 from daemon.domain.reception import Verdict
 from daemon.domain.references import Reference
 from daemon.errors import RefusedError, RetryableError
+from demo.ports import HOST, free_port
 from tests.dicom_files import CT, SERIES, STUDY, ct_file, data_set
-from tests.peers import HOST, Peer, dcmqrscp, free_port, orthanc, storescp, wait_until
+from tests.peers import Peer, dcmqrscp, orthanc, storescp, wait_until
 from tests.receptions import RememberingReception
 
 US = "OVERREAD"

@@ -18,9 +18,10 @@ from daemon.domain.admission import Denial
 from daemon.domain.delivery import Destination, SendOutcome, SendResult
 from daemon.domain.trust import ClientTls, Credentials, Proof, ServerTls
 from daemon.errors import FatalError
+from demo.ports import HOST
 from tests.certificates import Authority, Pair
 from tests.dicom_files import CT, ct_file
-from tests.peers import HOST, echoscu, storescp, storescu, wait_until
+from tests.peers import echoscu, storescp, storescu, wait_until
 from tests.receptions import RememberingReception
 
 

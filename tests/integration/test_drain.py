@@ -9,10 +9,11 @@ import pytest
 from daemon.bootstrap import House
 from daemon.config import load
 from daemon.ledger.queries import JobView
+from demo.ports import HOST, free_port
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_petct
 from tests.daemons import init, serving
 from tests.dicom_files import ct_file
-from tests.peers import HOST, free_port, storescp, storescu, wait_until
+from tests.peers import storescp, storescu, wait_until
 
 pytestmark = pytest.mark.peers
 PUSHED = 300

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from daemon.services.faults import VARIABLE, Point
+from demo.ports import free_port
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_petct
 from tests.daemons import counted, init, results, serving
-from tests.peers import free_port, orthanc, storescu, wait_until
+from tests.peers import orthanc, storescu, wait_until
 
 REACHED = [point for point in Point if point is not Point.FREED_RECORDED]
 

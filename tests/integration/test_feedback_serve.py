@@ -7,10 +7,11 @@ from typing import Any
 import pydicom
 import pytest
 
+from demo.ports import free_port
 from tests.corrections import corrected, dice, lower_half, voxels
 from tests.daemons import Daemon, counted, init, overread, serving
 from tests.manifests import BRAIN
-from tests.peers import free_port, need, storescp, storescu, wait_until
+from tests.peers import need, storescp, storescu, wait_until
 from tests.sources import coarse_head
 from tests.tiny_bundle import make_tiny_bundle
 from training.field.harvest import Wanted, harvest

@@ -14,9 +14,10 @@ from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from daemon.config import load
+from demo.ports import free_port
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_brain_mri, make_petct
 from tests.daemons import Daemon, counted, init, serving
-from tests.peers import free_port, storescp, storescu, wait_until
+from tests.peers import storescp, storescu, wait_until
 
 pytestmark = pytest.mark.peers
 SIDE = 4096

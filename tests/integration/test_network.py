@@ -8,8 +8,9 @@ from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.dimse.requestor import Limits
 from daemon.dimse.sender import send
 from daemon.domain.delivery import Destination, SendOutcome
+from demo.ports import HOST
 from tests.dicom_files import ct_file
-from tests.peers import HOST, storescp, storescu, wait_until
+from tests.peers import storescp, storescu, wait_until
 from tests.receptions import FolderReception, RememberingReception
 from tests.wires import Fault, wire
 

@@ -17,9 +17,10 @@ from daemon.ledger.queries import JobView, Queries
 from daemon.services.assemble import Assemble
 from daemon.services.faults import VARIABLE, Point
 from daemon.services.process import Process, Stores, WorkRules
+from demo.ports import free_port
 from dicom_fixtures.studies import StudyRequest, make_petct
 from tests.daemons import counted, init, results, serving
-from tests.peers import free_port, orthanc, storescu, wait_until
+from tests.peers import orthanc, storescu, wait_until
 from tests.pushes import Site, site, stack
 from tests.sources import coarse_head
 from tests.tiny_bundle import tiny_reader

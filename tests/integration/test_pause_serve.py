@@ -6,9 +6,10 @@ import pytest
 
 from daemon.bootstrap import House
 from daemon.config import load
+from demo.ports import free_port
 from dicom_fixtures.studies import StudyRequest, make_petct
 from tests.daemons import init, overread, serving
-from tests.peers import echoscu, free_port, storescp, storescu, wait_until
+from tests.peers import echoscu, storescp, storescu, wait_until
 
 pytestmark = pytest.mark.peers
 

@@ -12,11 +12,12 @@ from sqlalchemy import select
 from daemon.ledger.engine import connect
 from daemon.ledger.queries import Queries
 from daemon.ledger.tables import JobRow
+from demo.ports import free_port
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_petct
 from tests.clusters import Cluster
 from tests.daemons import Daemon, init, overread, results, serving
 from tests.ledgers import ServerLedger
-from tests.peers import free_port, orthanc, storescu, wait_until
+from tests.peers import orthanc, storescu, wait_until
 
 
 def push(studies: list[StudyTruth], port: int) -> None:

@@ -13,8 +13,9 @@ from daemon.audit.syslog import encode
 from daemon.clock import SystemClock
 from daemon.dimse.tls import client_context, explain
 from daemon.domain.repository import Repository
+from demo.ports import HOST
 from tests.certificates import Authority, Pair
-from tests.peers import HOST, wait_until
+from tests.peers import wait_until
 from tests.rsyslog import Rsyslog, rsyslog
 
 pytestmark = pytest.mark.peers

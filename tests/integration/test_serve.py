@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from demo.ports import free_port
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_brain_mri, make_petct
 from tests.daemons import counted, init, results, serving
 from tests.outlines import dice
-from tests.peers import Peer, free_port, orthanc, storescu, wait_until
+from tests.peers import Peer, orthanc, storescu, wait_until
 
 DEADLINE = 120.0
 

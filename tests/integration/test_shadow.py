@@ -4,11 +4,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from demo.ports import free_port
 from dicom_fixtures.planes import Layout
 from dicom_fixtures.studies import StudyRequest, make_brain_mri
 from tests.daemons import counted, init, overread, results, serving
 from tests.manifests import BRAIN
-from tests.peers import free_port, orthanc, storescu, wait_until
+from tests.peers import orthanc, storescu, wait_until
 from tests.sources import COARSE
 from tests.tiny_bundle import make_tiny_bundle
 

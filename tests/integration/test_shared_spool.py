@@ -14,13 +14,14 @@ import pytest
 from daemon.bootstrap import House
 from daemon.config import load
 from daemon.runtime import LISTENING, mark
+from demo.ports import free_port
 from dicom_fixtures.planes import Layout
 from dicom_fixtures.studies import StudyRequest, make_brain_mri
 from tests.clocks import WrongClock
 from tests.daemons import OVERREAD, init, stop
 from tests.dicom_files import ct_file
 from tests.houses import aged
-from tests.peers import Peer, free_port, storescp, storescu, wait_until
+from tests.peers import Peer, storescp, storescu, wait_until
 from tests.tiny_bundle import make_tiny_bundle
 from tests.wires import Fault, wire
 

@@ -17,7 +17,8 @@ from daemon.ledger.queries import Queries
 from daemon.ledger.rows import IllegalTransitionError
 from daemon.services.assemble import Assemble
 from daemon.services.process import Process, Stores, WorkRules
-from tests.peers import free_port, need, orthanc
+from demo.ports import free_port
+from tests.peers import need, orthanc
 from tests.pushes import Site, site
 from tests.sources import coarse_head
 from tests.tiny_bundle import tiny_reader

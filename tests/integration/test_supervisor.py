@@ -7,8 +7,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from demo.ports import free_port
 from tests.daemons import alive, init, overread, serving
-from tests.peers import free_port, storescp, wait_until
+from tests.peers import storescp, wait_until
 
 
 def test_parts_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:

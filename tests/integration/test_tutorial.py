@@ -23,11 +23,12 @@ from pydicom.dataset import Dataset
 
 from daemon.domain.output import SOP_CLASSES, OutputKind
 from demo.pictures import dice, outline
+from demo.ports import HOST, free_port
 from dicom_fixtures.planes import Layout, Orientation
 from dicom_fixtures.studies import StudyRequest, make_brain_mri
 from tests.ohif import OHIF, Viewer, need_ohif, viewing
 from tests.pages import QUICK, ROOT, blocks, ended, place, run
-from tests.peers import HOST, free_port, need, storescu, wait_until
+from tests.peers import need, storescu, wait_until
 
 pytestmark = [pytest.mark.peers, pytest.mark.slow]
 PORTS = ("11112", "4242", "8042", "3000")

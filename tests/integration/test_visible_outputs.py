@@ -20,10 +20,11 @@ from daemon.dicomweb.courier import WebCourier
 from daemon.domain.delivery import Destination, SendOutcome
 from daemon.domain.output import ALWAYS, SOP_CLASSES, OutputKind
 from daemon.results.make import BESIDE, Made, make
+from demo.ports import HOST, free_port
 from dicom_fixtures.studies import StudyRequest, make_petct
 from tests.daemons import counted, init, overread, serving
 from tests.matrix import MATRIX
-from tests.peers import HOST, free_port, need, orthanc, storescp, storescu, wait_until
+from tests.peers import need, orthanc, storescp, storescu, wait_until
 from tests.sources import Case
 from tests.validators import dciodvfy, pixelmed
 

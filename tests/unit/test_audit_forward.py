@@ -27,8 +27,8 @@ from daemon.dimse.tls import client_context, explain
 from daemon.domain.audit import log_used
 from daemon.domain.repository import Repository
 from daemon.errors import RetryableError
+from demo.ports import HOST, free_port
 from tests.certificates import Authority
-from tests.peers import HOST, free_port
 from tests.repositories import SYSLOG, Habit, Server, repository
 
 RUNNER = CliRunner()

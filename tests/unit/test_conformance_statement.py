@@ -8,7 +8,7 @@ from pynetdicom import build_context
 from daemon.dimse.contexts import COMPREHENSIVE_3D_SR_STORAGE, MOST_CONTEXTS, RECEIVED, RETURNED, transfer_syntaxes
 from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.dimse.requestor import RequestingEntity
-from tests.peers import HOST
+from demo.ports import HOST
 from tests.receptions import RememberingReception
 from tests.statement import PATH, filled
 

@@ -15,8 +15,8 @@ from daemon.dicomweb.courier import WebCourier
 from daemon.domain.delivery import Destination, SendOutcome
 from daemon.domain.references import Reference
 from daemon.errors import UnreachableError
+from demo.ports import HOST
 from tests.dicom_files import CT, SERIES, STUDY, ct_file
-from tests.peers import HOST
 
 COURIER = WebCourier(Limits(connect_seconds=5, answer_seconds=20))
 ONE = Reference(study_instance_uid=STUDY, series_instance_uid=SERIES, sop_class_uid=CT, sop_instance_uid="1.2.3")

@@ -19,9 +19,9 @@ from daemon.domain.identity import User
 from daemon.errors import OverreadError
 from daemon.ledger.tables import InstanceRow
 from daemon.runtime import CONSOLE, LISTENING, mark, marked
+from demo.ports import HOST, free_port
 from tests.consoles import configured
 from tests.instances import NOW, series
-from tests.peers import HOST, free_port
 
 TIME_ERROR = 5  # of timex.h: the clock is not synchronised
 

@@ -22,6 +22,7 @@ from daemon.ledger.tables import JobRow
 from daemon.notify.channels import Mail, Webhook
 from daemon.runtime import LISTENING, marked
 from daemon.watch import look, watch
+from demo.ports import HOST, free_port
 from tests.certificates import Authority
 from tests.consoles import configured
 from tests.daemons import OVERREAD, stop
@@ -29,7 +30,7 @@ from tests.houses import House as Ledger
 from tests.houses import StillClock
 from tests.instances import NOW
 from tests.listeners import Hook, Mailbox, listening
-from tests.peers import HOST, free_port, wait_until
+from tests.peers import wait_until
 
 QUIET = timedelta(minutes=15)
 LIMITS = Limits(down=QUIET, free_mb=100)

@@ -19,10 +19,11 @@ from daemon.domain.references import Reference
 from daemon.ledger.queries import Queries
 from daemon.runtime import Supervisor
 from daemon.services.process import Process, Stores, WorkRules
+from demo.ports import HOST
 from tests.dicom_files import CT, ct_file
 from tests.houses import FakeCourier, House
 from tests.instances import NOW, series
-from tests.peers import HOST, wait_until
+from tests.peers import wait_until
 
 
 @pytest.fixture
