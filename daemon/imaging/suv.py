@@ -105,15 +105,23 @@ def _scan_time(header: Dataset, earliest: datetime | None, half_life: float) -> 
     own = _moment(header, "AcquisitionDate", "AcquisitionTime")
     reference, duration = header.get("FrameReferenceTime"), header.get("ActualFrameDuration")
     if own and reference and duration and float(reference) > 0 and float(duration) > 0:
-        constant = np.log(2) / half_life
-        fraction = constant * float(duration) / 1000
-        average = float(np.log(fraction / (1 - np.exp(-fraction))) / constant)
-        return own + timedelta(seconds=average - float(reference) / 1000)
+        return _frame_start(own, float(reference) / 1000, float(duration) / 1000, half_life)
     if earliest:
         return earliest
     if series:
         return series
     raise UnprocessableError(Reason.NO_SUV, "neither series nor acquisition date and time are given")
+
+
+def _frame_start(acquired: datetime, reference: float, duration: float, half_life: float) -> datetime:
+    """Return the time that Frame Reference Time, when activity is at its average, counts from; all in seconds."""
+    constant = np.log(2) / half_life
+    fraction = constant * duration
+    average = float(np.log(fraction / (1 - np.exp(-fraction))) / constant)
+    try:
+        return acquired + timedelta(seconds=average - reference)
+    except (OverflowError, ValueError) as error:
+        raise UnprocessableError(Reason.NO_SUV, "the frame's reference time or duration is no time at all") from error
 
 
 def _injection(drug: Dataset, scan: datetime) -> datetime:

@@ -1,6 +1,7 @@
 """SUVbw for every vendor's way of writing PET headers."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -154,4 +155,22 @@ def test_a_missing_value_is_named(missing: str) -> None:
     """Without weight, dose, half-life or injection time the reason is NO_SUV and says what is missing."""
     with pytest.raises(UnprocessableError) as caught:
         suv_factors([plain(**{missing: None})])
+    assert caught.value.reason == Reason.NO_SUV
+
+
+@pytest.mark.parametrize("keyword", ["PatientWeight", "RadionuclideTotalDose", "RadionuclideHalfLife"])
+@pytest.mark.parametrize("value", [math.inf, math.nan, 0.0, -1.0])
+def test_what_is_no_positive_number_is_named(keyword: str, value: float) -> None:
+    """An infinite dose, or none, makes no SUV: the reason names the attribute."""
+    with pytest.raises(UnprocessableError, match=keyword) as caught:
+        suv_factors([plain(**{keyword: value})])
+    assert caught.value.reason == Reason.NO_SUV
+
+
+@pytest.mark.parametrize("times", [(math.inf, 1000.0), (1e30, 1000.0)])
+def test_frame_times_that_are_none_are_refused(times: tuple[float, float]) -> None:
+    """Where the frame's times decide, and are infinite or reach out of the calendar, there is no SUV."""
+    frame = {"FrameReferenceTime": times[0], "ActualFrameDuration": times[1]}
+    with pytest.raises(UnprocessableError) as caught:
+        suv_factors([plain(SeriesTime="101501", **frame)])
     assert caught.value.reason == Reason.NO_SUV
