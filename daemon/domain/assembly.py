@@ -182,11 +182,16 @@ def to_ask(study: StudyFacts, now: datetime, patience: Patience) -> bool:
 
 
 def _awaited(study: StudyFacts, now: datetime, patience: Patience) -> bool:
-    """Return whether the archive's answer is still to be had; a limit ends the wait for one that does not answer."""
-    if patience.asking is None or study.all_here or study.asked:
+    """Return whether the archive's answer is still to be had; a limit ends the wait for one that does not answer.
+
+    Where all came of what it was asked to send, it is still to say so: the evidence is written once.
+    """
+    if patience.asking is None or study.asked:
         return False
     if study.inquiry and study.inquiry.under_way:
         return now < study.inquiry.until
+    if study.all_here:
+        return False
     return study.silent(now) < patience.quiet + patience.asking.answer
 
 

@@ -308,12 +308,13 @@ def _brought(log: Path) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.peers
-def test_a_daemon_fetches_what_lacks_and_studies_show_tells(tmp_path: Path) -> None:
+@pytest.mark.parametrize("retrieve", ["true", '"get"'])
+def test_a_daemon_fetches_what_lacks_and_studies_show_tells(tmp_path: Path, retrieve: str) -> None:
     """`assembly.archive` and `assembly.retrieve` are all it takes."""
     port, images = free_port(), stack(count=14)
     with orthanc(tmp_path / "archive", known={"OVERREAD": port, "STORESCU": free_port()}) as peer:
         assert storescu(peer.port, saved(images, tmp_path / "all"), called_ae=peer.ae_title).returncode == 0
-        config = init(tmp_path / "site", port, peer, archive='"pacs"', retrieve="true")
+        config = init(tmp_path / "site", port, peer, archive='"pacs"', retrieve=retrieve)
 
         def shown() -> str:
             return overread("studies", "show", STUDY, "--config", str(config), "--json").stdout
@@ -321,7 +322,7 @@ def test_a_daemon_fetches_what_lacks_and_studies_show_tells(tmp_path: Path) -> N
         with serving(tmp_path / "site", port):
             assert storescu(port, saved(images[:12], tmp_path / "some")).returncode == 0
             wait_until(lambda: '"verdict": "complete"' in shown(), 120, "the study to be complete")
-            # The last instance makes it complete before the archive has said that it was the last.
+            # The last instance makes it complete before the archive has said that all went.
             wait_until(lambda: "2 of 2 missing fetched" in shown(), 120, "what came of asking")
             # What came is told when its association closes, which may be after the retrieval's last answer.
             wait_until(lambda: _brought(tmp_path / "site/data/audit.log"), 60, "the audit trail to tell of both")

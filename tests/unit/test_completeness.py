@@ -3,7 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from daemon.domain.assembly import Patience, StudyFacts, Verdict, judge
+from daemon.domain.assembly import Asking, Patience, StudyFacts, Verdict, judge
+from daemon.domain.evidence import Inquiry, SeriesListing, Source
 from daemon.domain.instance import Instance
 from tests.instances import NOW, series
 
@@ -59,3 +60,27 @@ def test_the_newest_instance_of_any_series_starts_the_quiet_time_again() -> None
     """CT an instance later than PET makes the study wait for the CT."""
     late = replace(series(1, uid="9")[0], received_at=datetime(2026, 1, 1, 12, 0, 40, tzinfo=UTC))
     assert not judge(study(*series(20), late), NOW + timedelta(seconds=45), PATIENCE).ready
+
+
+def test_what_the_archive_sent_is_settled_once_the_inquiry_has_ended() -> None:
+    """All has come of what was asked for, yet how many were fetched is still to be told; a limit ends that wait."""
+    instances = series(20)
+    uid = instances[0].series_instance_uid
+    listing = SeriesListing(
+        series_instance_uid=uid,
+        modality="MR",
+        source=Source.ARCHIVE,
+        sop_instance_uids=frozenset(i.sop_instance_uid for i in instances),
+        retrieve_ae="PACS",
+    )
+    late, until = NOW + timedelta(seconds=60), NOW + timedelta(seconds=300)
+    asking = Inquiry(instances=12, rounds=1, until=until, under_way=True, detail="")
+    facts = replace(study(*instances), listings=(listing,), inquiry=asking)
+    patience = replace(PATIENCE, asking=Asking())
+    assert facts.all_here
+    assert not judge(facts, late, patience).ready
+    assert judge(facts, until, patience).ready
+    ended = replace(facts, inquiry=replace(asking, under_way=False, detail="archive: 8 of 8 missing fetched"))
+    told = judge(ended, late, patience)
+    assert (told.verdict, told.ready) == (Verdict.COMPLETE, True)
+    assert "8 of 8 missing fetched" in told.evidence
