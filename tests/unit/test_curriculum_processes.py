@@ -1,5 +1,8 @@
 """Several processes train one network."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +36,25 @@ def test_two_processes_end_with_equal_weights(tmp_path: Path) -> None:
     seg = [row.numbers["seg"] for row in read(tmp_path / "run" / LOG) if row.stage == "warmup" and "seg" in row.numbers]
     # Focal Tversky joins half-way, so the first half is compared with itself.
     assert seg[1] < seg[0]
+
+
+@pytest.mark.slow
+def test_torchrun_trains_as_the_command_does_by_itself(tmp_path: Path) -> None:
+    """Two processes that torchrun starts end with the bits of `--processes 2`."""
+    samples, config = write(tmp_path / "samples"), tmp_path / "settings.toml"
+    tiny(stages__warmup_steps=6, stages__head_epochs=1, stages__joint_steps=2, stages__settle_epochs=1).save(config)
+    command = ["training", "train", str(config), "--samples", str(samples), "--out"]
+    elastic = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    for run, options in (("torchrun", [*elastic, *command, "torchrun"]), ("own", [*command, "own", "--processes", "2"])):
+        done = subprocess.run(
+            [sys.executable, "-m", *options],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{run}: {done.stderr[-3000:]}"
+    theirs, ours = (torch.load(tmp_path / run / "stages/settle.pt", weights_only=True) for run in ("torchrun", "own"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())

@@ -64,6 +64,14 @@ def test_detection_agrees_with_scikit_learn() -> None:
     assert scores.roc_auc.low < area <= scores.roc_auc.high
 
 
+def test_the_precision_recall_area_by_hand() -> None:
+    """Tumour, none, tumour from the most probable on: precision 1 at the first, 2/3 at the second, each half the recall."""
+    ranked = ((True, 3.0), (False, 2.0), (True, 1.0))
+    asked = [Asked(name=f"p{i}", tumour=tumour, logit=logit) for i, (tumour, logit) in enumerate(ranked)]
+    cases = [case_of(make(one), CALIBRATION, 2.0) for one in asked]
+    assert detection(cases, 0.5, _bootstrap(cases)).pr_auc.value == pytest.approx((1 + 2 / 3) / 2)
+
+
 def test_auroc_counts_ties_half() -> None:
     """One positive above, one level with the only negative: (1 + .5) / 2."""
     assert auroc(np.array([True, True, False]), np.array([2.0, 1.0, 1.0])) == pytest.approx(0.75)
