@@ -45,7 +45,8 @@ def test_torchrun_trains_as_the_command_does_by_itself(tmp_path: Path) -> None:
     tiny(stages__warmup_steps=6, stages__head_epochs=1, stages__joint_steps=2, stages__settle_epochs=1).save(config)
     command = ["training", "train", str(config), "--samples", str(samples), "--out"]
     elastic = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    for run, options in (("torchrun", [*elastic, *command, "torchrun"]), ("own", [*command, "own", "--processes", "2"])):
+    own = [*command, "own", "--processes", "2"]
+    for run, options in (("torchrun", [*elastic, *command, "torchrun"]), ("own", own)):
         done = subprocess.run(
             [sys.executable, "-m", *options],
             cwd=tmp_path,

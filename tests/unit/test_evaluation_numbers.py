@@ -65,7 +65,7 @@ def test_detection_agrees_with_scikit_learn() -> None:
 
 
 def test_the_precision_recall_area_by_hand() -> None:
-    """Tumour, none, tumour from the most probable on: precision 1 at the first, 2/3 at the second, each half the recall."""
+    """Tumour, none, tumour, the most probable first: precision 1 at half the recall, 2/3 at all of it."""
     ranked = ((True, 3.0), (False, 2.0), (True, 1.0))
     asked = [Asked(name=f"p{i}", tumour=tumour, logit=logit) for i, (tumour, logit) in enumerate(ranked)]
     cases = [case_of(make(one), CALIBRATION, 2.0) for one in asked]
