@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from kombu import Connection
 
 from daemon.domain.handling import Resource
 from daemon.executors.messages import queue
-from demo.ports import HOST, free_port
+from demo.ports import HOST, free_port, listens
 from tests.peers import need, running_peer, wait_until
 
 START_SECONDS = 120.0
@@ -68,18 +67,12 @@ class Broker:
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        wait_until(lambda: not _listens(self.port), 20, f"{self.kind} to be gone")
+        wait_until(lambda: not listens(self.port), 20, f"{self.kind} to be gone")
 
     def purge(self) -> int:
         """Lose every message that nobody has in hand; return how many there were."""
         with Connection(self.url) as connection:
             return sum(connection.default_channel.queue_purge(queue(resource)) or 0 for resource in Resource)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((HOST, port)) == 0
 
 
 @contextmanager

@@ -63,6 +63,8 @@ def application(place: Place) -> Celery:
         broker_heartbeat=30 if place.amqp else None,
         broker_transport_options=_transport(place),
         worker_prefetch_multiplier=1,
+        # Lowered where a connection is lost, it could not be raised again: quorum queues keep it as it was at first.
+        worker_enable_prefetch_count_reduction=False,
         worker_enable_remote_control=place.watched,
         worker_send_task_events=place.watched,
         worker_hijack_root_logger=False,
