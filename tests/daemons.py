@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from demo.ports import HOST
+from demo.ports import HOST, listens
 from tests.peers import Peer, wait_until
 
 OVERREAD = [sys.executable, "-m", "daemon"]
@@ -77,7 +76,7 @@ def serving(folder: Path, port: int, environment: Mapping[str, str] | None = Non
         )
     try:
         # A machine with much other work takes minutes to start five interpreters.
-        wait_until(lambda: process.poll() is not None or _listens(port), 240, "the daemon to listen")
+        wait_until(lambda: process.poll() is not None or listens(port), 240, "the daemon to listen")
         assert process.poll() is None, (folder / "serve.log").read_text()[-2000:]
         yield Daemon(folder=folder, port=port, ae_title="OVERREAD", process=process)
     finally:
@@ -129,10 +128,3 @@ def counted(config: Path, what: str, state: str) -> int:
     """Return how many jobs or deliveries are in a state, as `overread status` says."""
     shown = overread("status", "--config", str(config), "--json")
     return int(json.loads(shown.stdout)[what].get(state, 0))
-
-
-def _listens(port: int) -> bool:
-
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((HOST, port)) == 0
