@@ -128,3 +128,9 @@ def counted(config: Path, what: str, state: str) -> int:
     """Return how many jobs or deliveries are in a state, as `overread status` says."""
     shown = overread("status", "--config", str(config), "--json")
     return int(json.loads(shown.stdout)[what].get(state, 0))
+
+
+def compared(config: Path) -> dict[str, int]:
+    """Return how many second reads wait, failed and were compared."""
+    rows = json.loads(overread("models", "shadow", "--json", "--config", str(config)).stdout)
+    return {key: sum(row[key] for row in rows) for key in ("waiting", "failed", "compared")}

@@ -1,13 +1,14 @@
 """`python -m tests.screens`: a real daemon's console in a real browser, each page dark and light, as pictures.
 
-Two studies are pushed, read and delivered to Orthanc, one that no model reads comes beside them, and one destination
-is down. Needs Debian's chromium; with `--axe axe.min.js`, from npm's axe-core, each page is held against the rules of
-accessibility too, and serious faults end it with 1.
+Two studies are pushed, read and delivered to Orthanc, one that no model reads comes beside them, one destination is
+down, and a second bundle of the PET/CT reads in shadow. Needs Debian's chromium; with `--axe axe.min.js`, from npm's
+axe-core, each page is held against the rules of accessibility too, and serious faults end it with 1.
 """
 
 import argparse
 import base64
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -18,14 +19,17 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from daemon.inference.bundle import MANIFEST
 from demo.ports import HOST, free_port
 from dicom_fixtures.studies import StudyRequest, make_brain_mri, make_petct
 from tests.consoles import PASSWORD, entries
-from tests.daemons import counted, init, overread, serving
+from tests.daemons import compared, counted, init, overread, serving
 from tests.peers import orthanc, storescu, wait_until
+from tests.tiny_bundle import sign
 
 WIDTH, HEIGHT, TALL, COLOURS = 1180, 820, 1680, 96
 GRAVE = frozenset({"serious", "critical"})
+ROOT = Path(__file__).parents[1]
 PAGES = ("now", "studies", "deliveries", "models", "destinations", "try", "settings", "audit")
 ZIPPED = "mri.zip"
 
@@ -67,12 +71,28 @@ def site(folder: Path) -> Iterator[tuple[str, str]]:
         ):
             table = table.replace(old, new, 1)
         config.write_text(f"{before}[web]{table}")
+        shadowed(config, folder / "shadow")
         overread("destinations", "add", "research", f"RESEARCH@{HOST}:{free_port()}", "--config", str(config))
         with serving(folder / "site", port):
             for path in (mri.folder, petct.folder, *sorted(other.folder.rglob("*.dcm"))[:3]):
                 storescu(port, [path])
             wait_until(lambda: counted(config, "deliveries", "CONFIRMED") == 4, 300, "results to be confirmed")
+            wait_until(lambda: compared(config)["compared"] == 1, 300, "the second read")
             yield f"http://{HOST}:{web}", petct.study_instance_uid
+
+
+def shadowed(config: Path, folder: Path) -> None:
+    """Let a bundle that differs by its version alone read in shadow."""
+    bundle = folder / "petct" / "1.1.0"
+    shutil.copytree(next((ROOT / "models" / "petct").iterdir()), bundle)
+    manifest = bundle / MANIFEST
+    manifest.write_text(
+        re.sub(r"^version = .*", 'version = "1.1.0"', manifest.read_text(), count=1, flags=re.MULTILINE)
+    )
+    sign(bundle)
+    text = config.read_text()
+    assert "\n# shadow =\n" in text
+    config.write_text(text.replace("\n# shadow =\n", f'\nshadow = "{folder}"\n', 1))
 
 
 def visited(browser: Browser, url: str, samples: tuple[str, Path], scheme: Any) -> Iterator[tuple[str, Page]]:  # noqa: ANN401 - a literal
@@ -92,7 +112,10 @@ def visited(browser: Browser, url: str, samples: tuple[str, Path], scheme: Any) 
     for name, path in (("study", f"studies/{study}"), ("model", "models/petct")):
         page.goto(f"{url}/{path}")
         yield name, page
+    yield "shadow", at(page, f"{url}/models", "Second readers")
+    yield "compare", at(page, f"{url}/studies/{study}", "Read with other bundles")
     yield "viewer", looked_at(page, f"{url}/studies/{study}")
+    yield "planes", turned(page)
     yield "answer", tried(page, f"{url}/try", upload)
     page.set_viewport_size({"width": 768, "height": 1024})
     page.goto(f"{url}/studies/{study}")
@@ -118,6 +141,23 @@ def tried(page: Page, address: str, upload: Path) -> Page:
     page.keyboard.press("Enter")
     page.wait_for_selector("#answer", timeout=120_000)
     page.set_viewport_size({"width": WIDTH, "height": TALL})
+    return page
+
+
+def at(page: Page, address: str, heading: str) -> Page:
+    """Go to a page, and down to a heading of it."""
+    page.goto(address)
+    page.wait_for_load_state("networkidle")
+    page.get_by_role("heading", name=heading).evaluate("element => element.scrollIntoView()")
+    return page
+
+
+def turned(page: Page) -> Page:
+    """Look at the study in the open viewer from the front."""
+    before = shown(page)
+    page.select_option("#v-plane", "coronal")
+    page.wait_for_function("before => document.querySelector('.stage img').src !== before", arg=before)
+    page.wait_for_load_state("networkidle")
     return page
 
 

@@ -7,19 +7,13 @@ from pathlib import Path
 from demo.ports import free_port
 from dicom_fixtures.planes import Layout
 from dicom_fixtures.studies import StudyRequest, make_brain_mri
-from tests.daemons import counted, init, overread, results, serving
+from tests.daemons import compared, counted, init, overread, results, serving
 from tests.manifests import BRAIN
 from tests.peers import orthanc, storescu, wait_until
 from tests.sources import COARSE
 from tests.tiny_bundle import make_tiny_bundle
 
 STUDIES = 3
-
-
-def compared(config: Path) -> dict[str, int]:
-    """Return how many second reads wait, failed and were compared."""
-    rows = json.loads(overread("models", "shadow", "--json", "--config", str(config)).stdout)
-    return {key: sum(row[key] for row in rows) for key in ("waiting", "failed", "compared")}
 
 
 def test_a_second_bundle_reads_after_every_answer_and_sends_nothing(tmp_path: Path) -> None:
