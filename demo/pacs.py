@@ -20,6 +20,7 @@ from pynetdicom.sop_class import (
 )
 
 from demo.ports import HOST
+from demo.programs import end
 
 AE_TITLE = "DEMOPACS"
 CLIENT = "DEMO"
@@ -96,12 +97,7 @@ def running(folder: Path, port: int, daemon_port: int) -> Iterator[Pacs]:
     try:
         yield Pacs(name="Orthanc" if orthanc else "demo archive", port=port)
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, 15)
 
 
 def _orthanc(program: str, folder: Path, port: int, daemon_port: int) -> list[str]:

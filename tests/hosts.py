@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from demo.programs import end
 from tests.peers import need
 
 # Where the test itself is.
@@ -42,12 +43,7 @@ class Host:
         try:
             yield
         finally:
-            process.terminate()
-            try:
-                process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process, 60)
 
 
 def _ip(*arguments: str) -> None:

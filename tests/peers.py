@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from demo.ports import HOST, free_port, listens
-from demo.programs import system_path
+from demo.programs import end, system_path
 
 START_SECONDS = 90.0
 
@@ -73,12 +73,7 @@ def running_peer(command: Sequence[str], port: int, log: Path) -> Iterator[subpr
             pytest.fail(f"{command[0]} ended at once: {log.read_text(errors='replace')[-2000:]}")
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, 15)
 
 
 def _orthanc_defaults(folder: Path, ae_title: str, known: Mapping[str, int]) -> dict[str, object]:
