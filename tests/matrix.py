@@ -70,6 +70,31 @@ def multiframe(out: Path, orientation: Orientation = Orientation.AXIAL, *, backw
     return [path]
 
 
+def framewise(out: Path) -> list[Path]:
+    """Write an Enhanced MR whose rescale stands in each frame's group, as Siemens and Philips write it."""
+    (path,) = multiframe(out)
+    made = pydicom.dcmread(path)
+    (shared_groups,) = made.SharedFunctionalGroupsSequence
+    values = shared_groups.PixelValueTransformationSequence
+    del shared_groups.PixelValueTransformationSequence
+    for groups in made.PerFrameFunctionalGroupsSequence:
+        groups.PixelValueTransformationSequence = values
+    made.save_as(path)
+    return [path]
+
+
+def uneven(out: Path) -> list[Path]:
+    """Write a head whose slices lie as scanners say: rounded, drifting a little, one a quarter of a mm off."""
+    paths = brain(out)
+    for number, path in enumerate(paths):
+        dataset = pydicom.dcmread(path)
+        x, y, z = map(float, dataset.ImagePositionPatient)
+        off = 0.25 if number == len(paths) // 2 else 0.0
+        dataset.ImagePositionPatient = [round(x + 0.03 * number, 2), y, round(z * 1.0123 + off, 2)]
+        dataset.save_as(path)
+    return paths
+
+
 def without_type_2(out: Path) -> list[Path]:
     """Write a head whose sender left type 2 attributes away altogether."""
     paths = brain(out)

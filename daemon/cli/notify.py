@@ -38,11 +38,11 @@ def notify(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     rows = []
     for way in ways:
         try:
-            way.send(message)
+            amiss = way.send(message)
         except RetryableError as error:
             rows.append(_Row(channel=way.name, arrived=False, detail=str(error)))
         else:
-            rows.append(_Row(channel=way.name, arrived=True, detail=message.title))
+            rows.append(_Row(channel=way.name, arrived=not amiss, detail=amiss or message.title))
     table("messages", rows, ("channel", "arrived", "detail"), as_json=as_json)
     if not all(row.arrived for row in rows):
         raise typer.Exit(EXIT_ERROR)

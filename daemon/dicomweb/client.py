@@ -29,6 +29,7 @@ _MENDABLE = {
 }
 # The first that fits; what is left is a file of the configuration that cannot be read, and names itself.
 _FAULTS = (
+    (requests.exceptions.InvalidJSONError, "its answer is no DICOM JSON; check the url"),
     (_OddAnswerError, "its answer is compressed, or longer than an answer can be; check the url"),
     (requests.ConnectTimeout, "no connection in time; check the url"),
     (requests.TooManyRedirects, "it redirects; give the url that it redirects to"),

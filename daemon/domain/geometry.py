@@ -23,7 +23,8 @@ def flaw(instances: Sequence[Instance]) -> Reason | None:
     if len({i.frame_of_reference_uid for i in instances}) > 1:
         return Reason.INCONSISTENT_GEOMETRY
     if any(i.frames > 1 for i in instances):
-        return None
+        # Each holds a volume: what refers to frames of several cannot be written.
+        return Reason.FOUR_D if len(instances) > 1 else None
     placed = [i.geometry for i in instances if i.geometry]
     if len(placed) < len(instances):
         return Reason.NO_GEOMETRY

@@ -263,7 +263,9 @@ def _check_contrast(values: Array) -> None:
 
 def _without_header(volume: Volume, path: Path) -> SourceSeries:
     """Return a volume as a series of which nothing else is known."""
-    frame = SourceFrame(path=path, sop_class_uid="", sop_instance_uid="", frame_number=None)
+    frame = SourceFrame(
+        path=path, sop_class_uid="", sop_instance_uid="", frame_number=None, position=volume.grid.origin
+    )
     header = Dataset()
     header.SOPInstanceUID = ""
     return SourceSeries(volume=volume, frames=(frame,) * volume.grid.size[0], headers=(header,))

@@ -27,12 +27,19 @@ _ACROSS_TOLERANCE_MM = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFrame:
-    """Where a slice of a volume came from; `frame_number` counts from 1, None in a single-frame instance."""
+    """Where a slice of a volume came from; `frame_number` counts from 1, None in a single-frame instance.
+
+    `position` is where its own header puts it (x, y, z) mm; stored values times `slope` plus `intercept` are in the
+    modality's units.
+    """
 
     path: Path
     sop_class_uid: str
     sop_instance_uid: str
     frame_number: int | None
+    position: Vector
+    slope: float = 1.0
+    intercept: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,6 +58,16 @@ class SourceSeries:
     def header(self) -> Dataset:
         """Return the first slice's header, for attributes that the series shares."""
         return self.headers[0]
+
+    def points(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return LPS mm of voxel centres (n, 3) by each slice's own position, which the even grid may miss a little.
+
+        Args:
+            indices: (n, 3) of slice, row, column.
+        """
+        grid = self.volume.grid
+        corners = np.array([frame.position for frame in self.frames])
+        return np.asarray(corners[indices[:, 0]] + grid.points(indices * (0, 1, 1)) - np.array(grid.origin))
 
     def header_of(self, index: int) -> Dataset:
         """Return the header of the instance that slice `index` came from."""
@@ -77,6 +94,9 @@ def read_series(paths: Sequence[Path]) -> SourceSeries:
                 sop_class_uid=str(frame.header.SOPClassUID),
                 sop_instance_uid=str(frame.header.SOPInstanceUID),
                 frame_number=frame.index + 1 if frame.multiframe else None,
+                position=(float(frame.position[0]), float(frame.position[1]), float(frame.position[2])),
+                slope=frame.slope,
+                intercept=frame.intercept,
             )
             for frame in ordered
         ),

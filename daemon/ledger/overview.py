@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Engine, Select, case, func, or_, select, text
 from sqlalchemy.orm import Session
 
-from daemon.domain.delivery import REPLAYABLE
+from daemon.domain.delivery import MISSING
 from daemon.domain.job import JobState
 from daemon.errors import RefusedError
 from daemon.ledger.engine import reading
@@ -19,6 +19,8 @@ WAITING, REFUSED = "waiting", "refused"
 # What a list of studies can be narrowed to; those of jobs are of the newest jobs in that state.
 STATES = (WAITING, REFUSED, *(state.value for state in JobState))
 _LAST = "\U0010ffff"
+# More digits are no number of a row (PostgreSQL's and SQLite's have 64 bits).
+_LONGEST_NUMBER = 18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +61,13 @@ class StudyPage:
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesLine:
-    """A series of a study; `conflicts` are instances that came again with other bytes."""
+    """A series of a study; `conflicts` came again with other bytes, `kept` are in the spool, conflicts not counted."""
 
     uid: str
     modality: str
     instances: int
     conflicts: int
+    kept: int
     size: int
 
 
@@ -135,13 +138,16 @@ class Overview:
         """Return the series of a study."""
         modality = func.max(InstanceRow.facts["acquisition"]["modality"].as_string())
         again = func.sum(case((InstanceRow.conflict, 1), else_=0))
-        columns = (InstanceRow.series_uid, modality, func.count(), again, func.sum(InstanceRow.size))
+        kept = func.sum(case((or_(InstanceRow.conflict, InstanceRow.freed), 0), else_=1))
+        columns = (InstanceRow.series_uid, modality, func.count(), again, kept, func.sum(InstanceRow.size))
         query = select(*columns).where(InstanceRow.study_uid == study).group_by(InstanceRow.series_uid)
         with reading(self._engine) as session:
             rows = session.execute(query.order_by(InstanceRow.series_uid)).all()
         return [
-            SeriesLine(uid=uid, modality=kind or "", instances=count, conflicts=int(odd), size=int(size))
-            for uid, kind, count, odd, size in rows
+            SeriesLine(
+                uid=uid, modality=kind or "", instances=count, conflicts=int(odd), kept=int(there), size=int(size)
+            )
+            for uid, kind, count, odd, there, size in rows
         ]
 
     def inquiry(self, study: str) -> str:
@@ -170,11 +176,10 @@ class Overview:
             return None if found is None else _delivery(*found)
 
     def dead_letters(self, limit: int = PAGE) -> list[DeliveryLine]:
-        """Return the deliveries that ended without the destination's word, the last to end first."""
+        """Return the deliveries that ended without the destination's word, `limit` of each state, the last first."""
         with reading(self._engine) as session:
-            rows = [row for state in REPLAYABLE for row in session.execute(_ended(state.value, limit)).all()]
-        newest = sorted((_delivery(*row) for row in rows), key=lambda one: (one.due_at, one.id), reverse=True)
-        return newest[:limit]
+            rows = [row for state in MISSING for row in session.execute(_ended(state.value, limit)).all()]
+        return sorted((_delivery(*row) for row in rows), key=lambda one: (one.due_at, one.id), reverse=True)
 
     def timeline(self, jobs: Sequence[int], deliveries: Sequence[int]) -> list[Event]:
         """Return every step of these jobs and deliveries, in order."""
@@ -299,6 +304,6 @@ def _key(text_: str) -> tuple[datetime, str]:
 
 
 def _number(text_: str) -> int:
-    if not text_.isdecimal() or not text_.isascii():
+    if not text_.isdecimal() or not text_.isascii() or len(text_) > _LONGEST_NUMBER:
         raise RefusedError(f"{text_!r} is no key of a page; go to the list's beginning")
     return int(text_)

@@ -23,8 +23,8 @@ class Channel(Protocol):
         """Return what it is called in the log and in what is remembered."""
         ...
 
-    def send(self, notice: Notice) -> None:
-        """Send a message.
+    def send(self, notice: Notice) -> str:
+        """Send a message; return what is amiss though it arrived, empty where nothing is.
 
         Raises:
             RetryableError: it did not arrive, as far as is known.
@@ -41,7 +41,7 @@ class Webhook:
     ca_file: Path | None = None
     name: str = "webhook"
 
-    def send(self, notice: Notice) -> None:
+    def send(self, notice: Notice) -> str:
         """Post a message; only an answer of 2xx counts, and no redirection is followed."""
         body: dict[str, Any] = {
             "text": f"{notice.title}\n{notice.text}",
@@ -71,6 +71,7 @@ class Webhook:
             ) from error
         if answer.status_code // 100 != 2:  # noqa: PLR2004 - RFC 9110 15.3
             raise RetryableError(f"notify.webhook answered HTTP {answer.status_code}: check its address and its token")
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +86,8 @@ class Mail:
     ca_file: Path | None = None
     name: str = "mail"
 
-    def send(self, notice: Notice) -> None:
-        """Hand a message to the server; each of the addressees must be taken."""
+    def send(self, notice: Notice) -> str:
+        """Hand a message to the server; with one addressee taken it has arrived, and is not sent to them again."""
         message = EmailMessage()
         message["Subject"], message["From"], message["To"] = notice.title, self.sender, ", ".join(self.to)
         message.set_content(notice.text)
@@ -103,8 +104,7 @@ class Mail:
                 f"notify.mail_server does not take mail ({type(error).__name__}): check mail_server, mail_tls, "
                 "mail_password_file, ca_file and the addresses of [notify]"
             ) from error
-        if refused:
-            raise RetryableError(f"notify.mail_server refuses {len(refused)} of notify.mail_to: check them")
+        return f"notify.mail_server refuses {len(refused)} of notify.mail_to: check them" if refused else ""
 
 
 def _read(path: Path) -> str:

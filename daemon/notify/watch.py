@@ -70,7 +70,7 @@ class Watch:
     def _sent(self, channel: Channel, message: Notice, stop: threading.Event) -> bool:
         """Return whether it arrived, after some attempts; else the next step tries again."""
         try:
-            attempts(stop)(channel.send, message)
+            amiss = attempts(stop)(channel.send, message)
         except RetryableError as error:
             if self._failing.get(channel.name) != str(error):
                 LOGGER.warning("nobody could be told: %s", error)
@@ -78,6 +78,8 @@ class Watch:
             return False
         if self._failing.pop(channel.name, None):
             LOGGER.info("messages by %s arrive again", channel.name)
+        if amiss:
+            LOGGER.warning("not all could be told: %s", amiss)
         return True
 
 

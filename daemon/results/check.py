@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from daemon.domain.output import OutputKind
-from daemon.imaging.volume import Grid
+from daemon.imaging.read import SourceSeries
 from daemon.results.check_report import check_refusal, check_report
 from daemon.results.context import Origin, RefusalContext, ResultContext
 from daemon.results.refusal import held
@@ -49,7 +49,7 @@ def check(context: ResultContext, labels: NDArray[np.uint8], contents: Mapping[O
     outline = objects.get(OutputKind.SEGMENTATION)
     if outline is not None:
         _references(outline, context)
-        _same_place(outline, labels > 0, context.source.volume.grid)
+        _same_place(outline, labels > 0, context.source)
     check_report(objects[OutputKind.REPORT], outline, context)
 
 
@@ -98,13 +98,13 @@ def _references(outline: Dataset, context: ResultContext) -> None:
         raise held("SEG", "it refers to instances that are not the source's")
 
 
-def _same_place(outline: Dataset, mask: NDArray[np.bool_], grid: Grid) -> None:
+def _same_place(outline: Dataset, mask: NDArray[np.bool_], source: SourceSeries) -> None:
     """Compare centroid, bounds and volume in patient space, the SEG's from its own functional groups alone."""
     written, volume = _patient_points(outline)
-    expected = grid.points(np.argwhere(mask))
+    expected = source.points(np.argwhere(mask))
     if len(written) != len(expected):
         raise held("SEG", f"it outlines {len(written)} voxels where the model found {len(expected)}")
-    if abs(volume - len(expected) * grid.voxel_ml) > VOLUME_TOLERANCE * volume:
+    if abs(volume - len(expected) * source.volume.grid.voxel_ml) > VOLUME_TOLERANCE * volume:
         raise held("SEG", "its volume is not the model's")
     for name, measure in (("centroid", np.mean), ("low corner", np.min), ("high corner", np.max)):
         apart = float(np.abs(measure(written, axis=0) - measure(expected, axis=0)).max())

@@ -114,8 +114,8 @@ def _lesion(group: str, lesion: Lesion) -> Iterator[tuple[Place, float]]:
     yield from _spread(group, codes.VOLUME, Estimate(mean=lesion.volume_ml, sd=lesion.volume_sd_ml))
     yield _at(group, codes.LONGEST_DIAMETER), lesion.longest_mm
     if lesion.uptake:
-        yield _at(group, codes.SUV_MAX), lesion.uptake.suv_max
-        yield _at(group, codes.SUV_MEAN, codes.MEAN), lesion.uptake.suv_mean
+        yield _at(group, codes.SUV, codes.MAXIMUM), lesion.uptake.suv_max
+        yield _at(group, codes.SUV, codes.MEAN), lesion.uptake.suv_mean
         yield _at(group, codes.SUV_PEAK), lesion.uptake.suv_peak
         yield _at(group, codes.METABOLIC_VOLUME), lesion.uptake.mtv_ml
         yield _at(group, codes.GLYCOLYSIS), lesion.uptake.tlg

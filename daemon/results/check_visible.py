@@ -68,7 +68,7 @@ def check_uncertainty(maps: list[Dataset], context: ResultContext, reading: Read
         raise held("uncertainty", "the frame of reference is not the source's")
     groups = written.PerFrameFunctionalGroupsSequence
     found = np.array([[float(v) for v in g.PlanePositionSequence[0].ImagePositionPatient] for g in groups])
-    expected = grid.points(np.array([[n, 0, 0] for n in range(grid.size[0])]))
+    expected = np.array([frame.position for frame in context.source.frames])
     if found.shape != expected.shape or float(np.abs(found - expected).max()) > POSITION_TOLERANCE_MM:
         raise held("uncertainty", "its frames do not lie where the source's slices do, from the low end on")
     values = np.asarray(written.pixel_array).reshape(grid.size)

@@ -11,6 +11,7 @@ import numpy as np
 from highdicom.pr import GraphicAnnotation, GraphicLayer, GraphicObject
 from pydicom.dataset import Dataset
 
+from daemon.imaging.read import SourceFrame
 from daemon.imaging.reading import Reading
 from daemon.results.common import maker, slice_header, stamp
 from daemon.results.context import PRESENTATION_SERIES_NUMBER, ResultContext
@@ -40,10 +41,10 @@ def groups(context: ResultContext, reading: Reading) -> list[list[int]]:
 
 
 def _alike(context: ResultContext, indices: list[int]) -> list[list[int]]:
-    found: dict[tuple[str, ...], list[int]] = {}
+    found: dict[tuple[float, float], list[int]] = {}
     for index in indices:
-        header = context.source.header_of(index)
-        found.setdefault(tuple(str(header.get(k, "")) for k in ("RescaleSlope", "RescaleIntercept")), []).append(index)
+        frame = context.source.frames[index]
+        found.setdefault((frame.slope, frame.intercept), []).append(index)
     return [sorted(set(group)) for group in found.values()]
 
 
@@ -67,6 +68,7 @@ def _state(context: ResultContext, reading: Reading, number: int, group: list[in
         content_description=context.words("outline as lines"),
         graphic_annotations=[_annotation(context, reading, index, (layer, headers)) for index in group],
         graphic_layers=[layer],
+        modality_lut_transformation=_rescale(context.source.frames[group[0]]),
         voi_lut_transformations=list(_windows(context, group, headers)),
         presentation_lut_transformation=hd.PresentationLUTTransformation(presentation_lut_shape=_shape(context)),
         series_description=context.words("outline as lines"),
@@ -78,6 +80,18 @@ def _state(context: ResultContext, reading: Reading, number: int, group: list[in
         made.Laterality = ""  # type 2C: whether the body part is paired is not known
     made.PresentationCreationDate, made.PresentationCreationTime = context.date, context.time
     return made
+
+
+def _rescale(frame: SourceFrame) -> hd.ModalityLUTTransformation | None:
+    """Return what makes the modality's units of a multi-frame image's values; of others highdicom finds it.
+
+    It refuses what stands in each frame's own group, where most scanners put it (PS3.3 C.7.6.16.2.9).
+    """
+    if frame.frame_number is None:
+        return None
+    return hd.ModalityLUTTransformation(
+        rescale_slope=frame.slope, rescale_intercept=frame.intercept, rescale_type=hd.RescaleTypeValues.US
+    )
 
 
 def _annotation(

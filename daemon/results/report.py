@@ -110,8 +110,8 @@ def _lesion_numbers(lesion: Lesion) -> Iterator[_Number]:
     yield _Number(name=ours.LONGEST_DIAMETER, value=lesion.longest_mm, unit=ours.MILLIMETRE)
     if lesion.uptake:
         uptake = lesion.uptake
-        yield _Number(name=ours.SUV_MAX, value=uptake.suv_max, unit=ours.SUV_UNIT)
-        yield _Number(name=ours.SUV_MEAN, value=uptake.suv_mean, unit=ours.SUV_UNIT, derivation=ours.MEAN)
+        yield _Number(name=ours.SUV, value=uptake.suv_max, unit=ours.SUV_UNIT, derivation=ours.MAXIMUM)
+        yield _Number(name=ours.SUV, value=uptake.suv_mean, unit=ours.SUV_UNIT, derivation=ours.MEAN)
         yield _Number(name=ours.SUV_PEAK, value=uptake.suv_peak, unit=ours.SUV_UNIT)
         yield _Number(name=ours.METABOLIC_VOLUME, value=uptake.mtv_ml, unit=ours.MILLILITRE)
         yield _Number(name=ours.GLYCOLYSIS, value=uptake.tlg, unit=ours.GRAM)

@@ -20,12 +20,13 @@ def build(context: ResultContext, reading: Reading) -> list[Dataset]:
     and frames ascend, because common readers fail or show the map upside down otherwise.
     """
     grid = context.source.volume.grid
-    positions = grid.points(np.array([[n, 0, 0] for n in range(grid.size[0])]))
     made = hd.pm.ParametricMap(
         source_images=source_headers(context),
         pixel_array=uncertainty(reading),
         plane_positions=[
-            hd.PlanePositionSequence("PATIENT", [float(f"{v:.10g}") for v in point]) for point in positions
+            # The slices' own, to the digit: highdicom names a frame's source only where they are equal.
+            hd.PlanePositionSequence("PATIENT", [float(f"{v:.10g}") for v in frame.position])
+            for frame in context.source.frames
         ],
         series_instance_uid=context.uid(Role.UNCERTAINTY_SERIES),
         series_number=context.series_number(UNCERTAINTY_SERIES_NUMBER),

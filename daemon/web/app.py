@@ -48,8 +48,10 @@ def create_app(house: House) -> FastAPI:
     app.add_exception_handler(LoginNeededError, _ask_login)
     app.add_exception_handler(HTTPException, _say_why)
     app.add_exception_handler(RequestValidationError, _not_understood)
+    app.add_exception_handler(OverflowError, _not_understood)
     for fault in (SQLAlchemyError, OverreadError):
         app.add_exception_handler(fault, _no_ledger)
+    app.add_exception_handler(Exception, _unforeseen)
     return app
 
 
@@ -76,6 +78,15 @@ async def _no_ledger(request: Request, error: Exception) -> Response:
     if _by_program(request):
         return _fault(why, 503)
     return page(request, None, "fault.html", {"why": why}, 503)
+
+
+async def _unforeseen(request: Request, error: Exception) -> Response:
+    """Tell of an error by its class and place, which the server's own log would tell with what it was about."""
+    LOGGER.error("an unexpected error", exc_info=error)
+    why = "This should not have happened; the log says where it did."
+    if _by_program(request):
+        return _fault(why, 500)
+    return page(request, None, "fault.html", {"why": why}, 500)
 
 
 def _say_why(request: Request, error: Exception) -> Response:

@@ -45,6 +45,12 @@ class Desk:
         self._closed = False
 
     @property
+    def folder(self) -> Path:
+        """Return the folder that uploads lie in while they are read, for us alone."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        return self._folder
+
+    @property
     def most_bytes(self) -> int:
         """Return how large an upload may be; 0 where none is taken."""
         return self._house.settings.web.try_mb * _MEGABYTE
@@ -65,8 +71,7 @@ class Desk:
         if not self._places.acquire(blocking=False):
             raise BusyError("Other images are being read. Try again in a minute.")
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            room = shutil.disk_usage(self._folder).free - self._house.settings.data.headroom_mb * _MEGABYTE
+            room = shutil.disk_usage(self.folder).free - self._house.settings.data.headroom_mb * _MEGABYTE
             if room < self.most_bytes + Bounds().size:
                 raise BusyError("The disk is nearly full. Free some space, or lower web.try_mb.")
             with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as folder:

@@ -1,5 +1,6 @@
 """Who is asking, and whether they may: sessions, roles, tokens against forged requests."""
 
+import asyncio
 import hashlib
 import hmac
 import secrets
@@ -21,6 +22,7 @@ LIVE = "/live/"  # what pages ask for by themselves
 _NOTED_EVERY = timedelta(minutes=1)
 _MOST_FORM_BYTES = 1 << 16
 _MOST_FIELDS = 32
+_FORM_SECONDS = 30.0
 
 
 class LoginNeededError(Exception):
@@ -56,7 +58,12 @@ def console_of(request: Request) -> Console:
     return found
 
 
-Here = Annotated[Console, Depends(console_of)]
+async def _here(request: Request) -> Console:
+    # In the loop, not in a thread: there may be none left.
+    return console_of(request)
+
+
+Here = Annotated[Console, Depends(_here)]
 
 
 def address_of(request: Request) -> str:
@@ -117,13 +124,17 @@ async def form_of(request: Request) -> dict[str, str]:
     """Return a form's fields.
 
     Raises:
-        HTTPException: it is no form, or larger than any of ours.
+        HTTPException: it is no form, larger than any of ours, or too slow.
     """
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_FORM_BYTES:
-            raise HTTPException(413, "The form is too large.")
+    try:
+        async with asyncio.timeout(_FORM_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > _MOST_FORM_BYTES:
+                    raise HTTPException(413, "The form is too large.")
+    except TimeoutError as error:
+        raise HTTPException(408, "The form took too long to come.") from error
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
     except ValueError as error:

@@ -1,5 +1,6 @@
 """Models, settings, audit: what the daemon is made of and what was done with it."""
 
+import threading
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Request
@@ -24,6 +25,8 @@ from daemon.web.pages import Viewer
 from daemon.web.view import page
 
 router = APIRouter()
+# A whole model is loaded for it, in the process that answers.
+_VERIFYING = threading.Lock()
 Operator = Annotated[Posted, Depends(posting(Role.OPERATOR))]
 Admin = Annotated[Visitor, Depends(allowed(Role.ADMIN))]
 AdminPosts = Annotated[Posted, Depends(posting(Role.ADMIN))]
@@ -51,6 +54,16 @@ def model(request: Request, visitor: Viewer, console: Here, name: str) -> Respon
 @router.post("/models/{name}/verify")
 def verify_model(request: Request, posted: Operator, console: Here, name: str) -> Response:
     """Run a bundle's golden input."""
+    if not _VERIFYING.acquire(blocking=False):
+        raise HTTPException(503, "A model is being verified. Try again in a minute.", {"Retry-After": "60"})
+    try:
+        console.verified[name] = _verified(console, name)
+    finally:
+        _VERIFYING.release()
+    return _models(request, posted.visitor, console)
+
+
+def _verified(console: Console, name: str) -> Verified:
     console.shelf.forget()
     bundle = _bundle(console, name)
     try:
@@ -59,8 +72,7 @@ def verify_model(request: Request, posted: Operator, console: Here, name: str) -
         ok = not wrong
     except OverreadError as error:
         ok, detail = False, str(error)
-    console.verified[name] = Verified(at=console.house.clock.now(), digest=bundle.ref.digest, ok=ok, detail=detail)
-    return _models(request, posted.visitor, console)
+    return Verified(at=console.house.clock.now(), digest=bundle.ref.digest, ok=ok, detail=detail)
 
 
 def _models(request: Request, visitor: Visitor, console: Console) -> Response:

@@ -61,6 +61,9 @@ def _again(request: Request, to: str, status: int, fault: str) -> Response:
 
 def _inside(path: str) -> str:
     """Return a path of ours, never another site."""
-    parts = urlsplit(path)
+    try:
+        parts = urlsplit(path)
+    except ValueError:
+        return "/"
     ours = path.startswith("/") and not path.startswith(("//", "/\\")) and not (parts.scheme or parts.netloc)
     return path if ours and path.isprintable() else "/"

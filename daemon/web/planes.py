@@ -119,7 +119,8 @@ class Shelf(Generic[Value]):
             return made
 
 
-_SERIES = Shelf[Kept](most=2)
+# Two studies of PET and CT.
+_SERIES = Shelf[Kept](most=4)
 _RESULTS = Shelf[NDArray[np.float16]](most=2)
 
 

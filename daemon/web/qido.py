@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Annotated
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response
 from pydicom.datadict import dictionary_VR
@@ -26,6 +27,7 @@ router = APIRouter(prefix=DICOMWEB)
 # A search that is not by UID opens the files of so many studies, the newest.
 _MOST_STUDIES = 1000
 _PAGE = 50
+_SEARCHES = CapacityLimiter(4)
 # And so many files in all, some more than a study has unless `listener.max_study_instances` says otherwise.
 MOST_FILES = 25_000
 _SHAPE = ("Rows", "Columns", "BitsAllocated", "NumberOfFrames")
@@ -72,45 +74,52 @@ Found = Iterator[Dataset]
 
 
 @router.get("/studies")
-def studies(request: Request, visitor: Asks, console: Here) -> Response:
+async def studies(request: Request, visitor: Asks, console: Here) -> Response:
     """Search for studies."""
-    return _answer(request, visitor, console, ("", "", _studies, STUDY_KEYS))
+    return await _searched(request, visitor, console, ("", "", _studies, STUDY_KEYS))
 
 
 @router.get("/series")
-def all_series(request: Request, visitor: Asks, console: Here) -> Response:
+async def all_series(request: Request, visitor: Asks, console: Here) -> Response:
     """Search for series of all studies."""
-    return _answer(request, visitor, console, ("", "", _series, (*STUDY_KEYS, *SERIES_KEYS)))
+    return await _searched(request, visitor, console, ("", "", _series, (*STUDY_KEYS, *SERIES_KEYS)))
 
 
 @router.get("/instances")
-def all_instances(request: Request, visitor: Asks, console: Here) -> Response:
+async def all_instances(request: Request, visitor: Asks, console: Here) -> Response:
     """Search for instances of all studies."""
     keys = (*STUDY_KEYS, *SERIES_KEYS, *INSTANCE_KEYS)
-    return _answer(request, visitor, console, ("", "", instances_of, keys))
+    return await _searched(request, visitor, console, ("", "", instances_of, keys))
 
 
 @router.get("/studies/{study}/series")
-def series(request: Request, visitor: Asks, console: Here, study: Uid) -> Response:
+async def series(request: Request, visitor: Asks, console: Here, study: Uid) -> Response:
     """Search for a study's series."""
-    return _answer(request, visitor, console, (study, "", _series, SERIES_KEYS))
+    return await _searched(request, visitor, console, (study, "", _series, SERIES_KEYS))
 
 
 @router.get("/studies/{study}/instances")
-def study_instances(request: Request, visitor: Asks, console: Here, study: Uid) -> Response:
+async def study_instances(request: Request, visitor: Asks, console: Here, study: Uid) -> Response:
     """Search for a study's instances."""
-    return _answer(request, visitor, console, (study, "", instances_of, (*SERIES_KEYS, *INSTANCE_KEYS)))
+    return await _searched(request, visitor, console, (study, "", instances_of, (*SERIES_KEYS, *INSTANCE_KEYS)))
 
 
 @router.get(f"{SERIES}/instances")
-def instances(
+async def instances(
     request: Request, visitor: Asks, console: Here, sought: Annotated[Wanted, Depends(of_series)]
 ) -> Response:
     """Search for a series' instances."""
-    return _answer(request, visitor, console, (sought.study_uid, sought.series_uid, instances_of, INSTANCE_KEYS))
+    return await _searched(
+        request, visitor, console, (sought.study_uid, sought.series_uid, instances_of, INSTANCE_KEYS)
+    )
 
 
 _Level = tuple[str, str, Callable[[Search], Found], Sequence[str]]
+
+
+async def _searched(request: Request, visitor: Visitor, console: Console, level: _Level) -> Response:
+    """Answer in one of a few threads: who waits for one holds none, and leaves the others to the pages."""
+    return await to_thread.run_sync(_answer, request, visitor, console, level, limiter=_SEARCHES)
 
 
 def _answer(request: Request, visitor: Visitor, console: Console, level: _Level) -> Response:

@@ -14,6 +14,7 @@ from daemon.errors import FatalError
 from daemon.runtime import POLL_SECONDS
 from daemon.web.app import create_app
 from daemon.web.console import Console
+from daemon.web.prompt import Prompt
 
 _GRACE_SECONDS = 5
 _MOST_CONNECTIONS = 200
@@ -27,8 +28,10 @@ def serve(house: House, stop: threading.Event) -> None:
     """
     section = house.settings.web
     context = _context(house) if section.tls else None
-    app = create_app(house)
+    # First, so that one that cannot listen leaves alone what belongs to the one that does.
     with _bound(section.host, section.port) as listening:
+        app = create_app(house)
+        console: Console = app.state.console
         server = uvicorn.Server(_configured(house, app, context))
         # In a thread, so that signals stay ours.
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="web")
@@ -37,7 +40,6 @@ def serve(house: House, stop: threading.Event) -> None:
             pass
         server.should_exit = True
         # First, so that nobody waits for what it reads.
-        console: Console = app.state.console
         console.desk.close()
         thread.join()
     if not stop.is_set():
@@ -48,6 +50,7 @@ def _configured(house: House, app: FastAPI, context: ssl.SSLContext | None) -> u
     proxy = house.settings.web.proxy
     return uvicorn.Config(
         app,
+        http=Prompt,
         log_config=None,
         access_log=False,
         server_header=False,

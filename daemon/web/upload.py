@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 
 from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
@@ -47,7 +48,7 @@ async def received(request: Request, visitor: Visitor, folder: Path, limits: Lim
     Raises:
         HTTPException: it is too large or too slow, no form of ours, or of another session.
     """
-    form = await _form(request, limits)
+    form = await _form(request, folder, limits)
     try:
         fields = {name: value for name, value in form.items() if isinstance(value, str)}
         if visitor.session and not hmac.compare_digest(fields.get("csrf", "").encode(), visitor.csrf.encode()):
@@ -72,7 +73,25 @@ async def received(request: Request, visitor: Visitor, folder: Path, limits: Lim
         await form.close()
 
 
-async def _form(request: Request, limits: Limits) -> FormData:
+class _Parser(MultiPartParser):
+    """Writes a file into `folder` from its first octet on; starlette would write it where the system keeps such."""
+
+    def __init__(self, request: Request, stream: AsyncGenerator[bytes], folder: Path) -> None:
+        super().__init__(request.headers, stream, max_files=1, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD_BYTES)
+        self._folder = folder
+
+    def on_headers_finished(self) -> None:
+        """Begin a part."""
+        super().on_headers_finished()
+        image = self._current_part.file
+        if image is not None:
+            image.file.close()
+            kept = SpooledTemporaryFile(int(self.spool_max_size), dir=str(self._folder))  # noqa: SIM115 - closed with the form
+            image.file = kept  # type: ignore[assignment]  # which is one in all but its class
+            self._files_to_close_on_error[-1] = kept
+
+
+async def _form(request: Request, folder: Path, limits: Limits) -> FormData:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise HTTPException(415, "Send a form of type multipart/form-data with the file in its field `image`.")
     too_large = HTTPException(413, f"At most {limits.size >> 20} MB are taken (web.try_mb).")
@@ -88,12 +107,9 @@ async def _form(request: Request, limits: Limits) -> FormData:
                 raise too_large
             yield chunk
 
-    parser = MultiPartParser(
-        request.headers, bounded(), max_files=1, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD_BYTES
-    )
     try:
         async with asyncio.timeout(limits.seconds):
-            return await parser.parse()
+            return await _Parser(request, bounded(), folder).parse()
     except TimeoutError as error:
         raise HTTPException(408, f"The upload took longer than {limits.seconds:g} s (web.try_seconds).") from error
     except (MultiPartException, ClientDisconnect) as error:

@@ -84,14 +84,15 @@ def picture(
     stack = _stack(console, sought)
     record.accessed(console, visitor, sought.study_uid)
     spool, plane = console.house.spool, how.plane
-    if plane is not None:
+    fused = how.ct and stack[0].acquisition.modality == "PT"
+    lower = _stack(console, Wanted(study_uid=sought.study_uid, series_uid=how.ct)) if fused else []
+    for whole in filter(None, (stack, lower) if plane is not None else ()):
         # A series that is read whole must not keep others from their slices.
-        kept(spool, stack)
+        kept(spool, whole)
     with _DRAWING:
         found = shown(spool, stack, index) if plane is None else across(spool, stack, plane, index)
         ct = None
-        if how.ct and stack[0].acquisition.modality == "PT":
-            lower = _stack(console, Wanted(study_uid=sought.study_uid, series_uid=how.ct))
+        if lower:
             ct = beneath(spool, lower, found) if plane is None else grey(under(spool, lower, found, AIR_HU), *CT_WINDOW)
         wanted = [kind for kind, on in zip(MARKS, (how.outline, how.doubt), strict=True) if on]
         marks = []
@@ -117,22 +118,22 @@ def window(visitor: Viewer, console: Here, sought: Annotated[Wanted, Depends(of_
 
 def pictures(console: Console, lines: Sequence[SeriesLine], study: str, jobs: Sequence[JobView]) -> Pictures | None:
     """Return what the viewer of a study begins with, None where nothing of it can be looked at."""
-    series = [line for line in lines if line.modality in _SHOWN and line.instances - line.conflicts >= LEAST]
+    series = [line for line in lines if line.modality in _SHOWN and line.kept >= LEAST]
     if not series:
         return None
     marks = {
         one.kind: _lies_on(console, one) for one in Holdings(console.house.engine).made(study) if one.kind in MARKS
     }
     # What was read first, else PET before its CT.
-    series.sort(key=lambda line: (line.uid not in marks.values(), line.modality == "CT", -line.instances))
+    series.sort(key=lambda line: (line.uid not in marks.values(), line.modality == "CT", -line.kept))
     first = series[0]
     found = (findings_of(job.findings) for job in reversed(jobs))
     lesions = next((one.lesions for one in found if one), ())
-    key = lesions[0].key_slice if lesions and first.uid in marks.values() else first.instances // 2
+    key = lesions[0].key_slice if lesions and first.uid in marks.values() else first.kept // 2
     ct = next((line.uid for line in series if line.modality == "CT"), "")
     return Pictures(
         series=tuple(series),
-        first=min(key, first.instances - first.conflicts - 1),
+        first=min(key, first.kept - 1),
         ct=ct if first.modality == "PT" else "",
         outlined=OutputKind.SEGMENTATION in marks,
         doubted=OutputKind.UNCERTAINTY in marks,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from daemon.web.console import Console
 from daemon.web.guard import DICOMWEB, Here, Visitor, asking
 from daemon.web.objects import document, frame_of, header_of, jpeg, picture_of, png
 
+LOGGER = logging.getLogger(__name__)
 router = APIRouter(prefix=DICOMWEB)
 Asks = Annotated[Visitor, Depends(asking)]
 Uid = Annotated[str, Path(pattern=r"^[0-9.]{1,64}$")]
@@ -196,6 +198,7 @@ def _bytes(spool: Spool, holding: Holding) -> Iterator[bytes]:
             yield last
             last = chunk
     if taken.hexdigest() != holding.digest:
+        LOGGER.error("%s is damaged in the spool", holding.sop_instance_uid)
         raise _DamagedError(f"{holding.sop_instance_uid} is damaged in the spool; send its study again")
     yield last
 

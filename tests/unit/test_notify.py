@@ -183,8 +183,9 @@ def test_the_command_sends_a_trial_and_says_what_fails(tmp_path: Path) -> None:
         server = (HOST, int(box.server_address[1]))
         with pytest.raises(RetryableError, match=r"\(SMTPRecipientsRefused\)"):
             Mail(server=server, sender="a@b", to=("x@unknown.example",), tls=False).send(message)
-        with pytest.raises(RetryableError, match=r"refuses 1 of notify\.mail_to"):
-            Mail(server=server, sender="a@b", to=("x@unknown.example", "y@b"), tls=False).send(message)
+        partly = Mail(server=server, sender="a@b", to=("x@unknown.example", "y@b"), tls=False)
+        assert "refuses 1 of notify.mail_to" in partly.send(message)
+        assert len(box.mails) == 2
         with pytest.raises(RetryableError, match=r"\(SMTPNotSupportedError\): check mail_server, mail_tls"):
             Mail(server=server, sender="a@b", to=("y@b",)).send(message)
     with pytest.raises(RetryableError, match=r"not reached \(ConnectionError\)"):

@@ -79,6 +79,7 @@ def test_a_broken_flair_gives_way_to_a_whole_t2() -> None:
         (series(20)[:9] + series(20)[10:], Reason.MISSING_SLICES),
         (series(20, gap=12.0), Reason.MISSING_SLICES),
         (series(20) + series(20)[:1] * 1 + series(20, gap=4.0)[5:6], Reason.FOUR_D),
+        ([replace(i, frames=20) for i in series(2)], Reason.FOUR_D),
         (series(20, acquisition=facts(description="SWI")), Reason.WRONG_SEQUENCE),
         (series(20, acquisition=facts(body_part="KNEE")), Reason.WRONG_BODY_PART),
         (series(20, acquisition=facts("US", "abdomen")), Reason.WRONG_MODALITY),

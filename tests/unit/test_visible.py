@@ -17,7 +17,7 @@ from daemon.domain.output import OutputKind
 from daemon.errors import UnprocessableError
 from daemon.results import page
 from daemon.results.make import BESIDE, make
-from tests.matrix import MATRIX, brain
+from tests.matrix import MATRIX, brain, framewise, uneven
 from tests.sources import Case, case
 
 KINDS = tuple(kind for kind in BESIDE if kind is not OutputKind.KEY_IMAGES)
@@ -46,6 +46,14 @@ def test_the_gate_passes_and_a_repeat_is_equal(name: str, tmp_path: Path) -> Non
     assert built.context.source.headers == before
     lines = {LINES} if built.labels.any() else set()
     assert {one.kind for one in first} & set(KINDS) == {PDF, MAP, KEYS, *lines}
+
+
+@pytest.mark.parametrize("source", [framewise, uneven])
+def test_sources_as_scanners_write_them_pass(source: Callable[[Path], list[Path]], tmp_path: Path) -> None:
+    """Neither a rescale in each frame's group nor slices that no even grid holds to the digit keep anything back."""
+    built = case(source(tmp_path), count=2)
+    made = make(built.context, built.reading, KINDS)
+    assert {one.kind for one in made} == {OutputKind.SEGMENTATION, OutputKind.REPORT, *KINDS}
 
 
 def other_value(made: Dataset) -> None:

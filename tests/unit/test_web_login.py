@@ -136,6 +136,13 @@ def test_forms_of_others_are_refused(site: Site) -> None:
     assert browser.post("/logout", data=token, headers={"Origin": site.url}).status_code == 303
 
 
+def test_an_odd_way_back_leads_to_the_beginning(site: Site) -> None:
+    """What is no address, or another site's, is not gone to."""
+    for odd in ("//[", "//evil.example", "https://evil.example", "/\\evil.example"):
+        answer = site.browser().get("/login", params={"to": odd})
+        assert (answer.status_code, 'name="to" value="/"' in answer.text) == (200, True), odd
+
+
 def test_guessing_is_stopped(site: Site) -> None:
     """After so many failures an address waits, also with the right password."""
     assert {attempt(site, "ada", f"guess {n}").status_code for n in range(MOST)} == {401}

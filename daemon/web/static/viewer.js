@@ -87,12 +87,15 @@
   }
 
   async function begin(number) {
-    const answer = await fetch(`${base()}/window`);
-    if (!answer.ok) {
+    const asked = base();
+    const answer = await fetch(`${asked}/window`);
+    const found = answer.ok ? await answer.json() : null;
+    if (base() !== asked) return;
+    if (!found) {
       told.textContent = "This series cannot be shown";
       return;
     }
-    usual = await answer.json();
+    usual = found;
     places = { [usual.native]: number || Math.ceil(usual.count / 2) };
     part("plane").value = usual.native;
     reset();
