@@ -6,7 +6,6 @@ What is large to import is imported where it is built, so that a process starts 
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -61,6 +60,7 @@ from daemon.services.departures import Departures
 from daemon.services.inquire import Archives, Inquire
 from daemon.services.losses import Losses
 from daemon.services.retire import RetentionRules, Retire
+from daemon.spool.key import patient_key
 from daemon.spool.store import Spool
 
 if TYPE_CHECKING:
@@ -243,12 +243,7 @@ class House:
 
     def salt(self) -> bytes:
         """Return the key that hides patients in the ledger, made once for this data folder."""
-        path = self.settings.data.folder / "patient.key"
-        if not path.exists():
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                file.write(secrets.token_bytes(32))
-        return path.read_bytes()
+        return patient_key(self.settings.data.folder)
 
     def intake(self) -> Intake:
         """Return where instances are recorded."""

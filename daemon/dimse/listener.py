@@ -130,9 +130,14 @@ class _Guest:
         return self._conversation.take(context_id, control, data)
 
     def closed(self) -> None:
-        if self._conversation is not None:
-            self._conversation.abandon()
-        self._listener.part(self, self._parties)
+        try:
+            if self._conversation is not None:
+                self._conversation.abandon()
+        except Exception:
+            # A half object that the disk does not let go: the place and the association are given back all the same.
+            LOGGER.exception("what came by halves could not be dropped")
+        finally:
+            self._listener.part(self, self._parties)
 
 
 class Listener:

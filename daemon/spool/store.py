@@ -77,7 +77,7 @@ class Draft:
             self._flushing[0].result()
         self.path.rename(target)
         self.path, self._shared = target, shared
-        self._flushing = (*self._flushing, self._flushes.submit(_sync_folder, target.parent))
+        self._flushing = (*self._flushing, self._flushes.submit(sync_folder, target.parent))
 
     def sync(self) -> None:
         """Wait until the file is durable.
@@ -190,7 +190,7 @@ class Spool:
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         aside.rename(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def _now(self) -> float:
         """Return the time by which the disk dates its files."""
@@ -222,7 +222,8 @@ def place(objects: Path, digest: str) -> Path:
     return objects / digest[:2] / digest
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the disk hold a folder's names."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

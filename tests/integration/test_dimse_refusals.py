@@ -1,5 +1,6 @@
 """What the listener does not take: the sender gets the right reason, and nothing is kept by halves."""
 
+import errno
 import socket
 import struct
 import threading
@@ -24,7 +25,7 @@ from daemon.errors import RefusedError, RetryableError
 from demo.ports import HOST
 from tests.dicom_files import CT, ct_file
 from tests.peers import echoscu, wait_until
-from tests.receptions import RememberingReception
+from tests.receptions import RememberedObject, RememberingReception
 
 
 def listening(reception: RememberingReception, **changes: object) -> Listener:
@@ -244,6 +245,23 @@ def test_a_sender_that_vanishes_leaves_nothing(how: str) -> None:
     (incoming,) = reception.objects
     assert incoming.aborted
     assert not incoming.finished
+
+
+def test_a_half_object_that_the_disk_does_not_let_go_keeps_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The association's end is told and its place given back, though what came by halves could not be dropped."""
+
+    def stale(_: RememberedObject) -> None:
+        raise OSError(errno.ESTALE, "stale file handle")
+
+    monkeypatch.setattr(RememberedObject, "abort", stale)
+    begun = threading.Event()
+    reception = RememberingReception(on_write=lambda size: begun.set() if size else None)
+    with listening(reception) as listener:
+        association = associate(listener)
+        association.dul.socket.socket.sendall(fragment(1, 3, store_request("1.2.3.4")) + fragment(1, 0, bytes(1000)))
+        assert begun.wait(5)
+        association.abort()
+        wait_until(lambda: len(reception.closed) == 1 and not listener._admitted, 60, "the place to be given back")
 
 
 @pytest.mark.parametrize(

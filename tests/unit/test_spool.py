@@ -14,6 +14,8 @@ from pydicom import dcmread
 from sqlalchemy import Engine
 
 from daemon.domain.reception import Verdict
+from daemon.errors import FatalError
+from daemon.spool.key import patient_key
 from daemon.spool.store import Draft, Spool
 from tests.dicom_files import ct_file
 from tests.houses import House, aged
@@ -163,6 +165,18 @@ def test_a_sweep_that_was_killed_costs_nothing(tmp_path: Path) -> None:
     spool.sweep({promised}, HOUR)
     assert spool.sizes().keys() == {promised}
     assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_a_data_folder_has_one_key_however_many_ask(tmp_path: Path) -> None:
+    """Eight at once get the same 32 bytes, nothing else is left there, and what is no key is refused."""
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(patient_key, [tmp_path] * 8))
+    (key,) = keys
+    assert (len(key), [path.name for path in tmp_path.iterdir()]) == (32, ["patient.key"])
+    assert (tmp_path / "patient.key").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "patient.key").write_bytes(b"")
+    with pytest.raises(FatalError, match=r"patient\.key .* restore it"):
+        patient_key(tmp_path)
 
 
 def test_a_refused_file_takes_no_other_s_with_it(tmp_path: Path) -> None:
