@@ -52,8 +52,6 @@ ANSWERS: Mapping[Verdict, Status] = {
     Verdict.OURS: Status(code=SUCCESS),
     # kept beside the first and flagged: nothing is lost, so the sender must not try for ever
     Verdict.CONFLICT: Status(code=SUCCESS),
-    Verdict.NO_SPACE: Status(code=OUT_OF_RESOURCES, comment="No disk space left; send it again later"),
-    Verdict.BUSY: Status(code=OUT_OF_RESOURCES, comment="Busy; send it again later"),
     Verdict.TOO_LARGE: Status(code=OUT_OF_RESOURCES, comment="Larger than is taken here; see the log of the receiver"),
     Verdict.TOO_MANY: Status(code=OUT_OF_RESOURCES, comment="Too many of its study; see the log of the receiver"),
     Verdict.MALFORMED: Status(code=CANNOT_UNDERSTAND, comment="The data set cannot be read as DICOM"),

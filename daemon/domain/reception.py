@@ -38,10 +38,8 @@ class Verdict(StrEnum):
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
     OURS = "ours"
-    NO_SPACE = "no-space"
     MALFORMED = "malformed"
     MISMATCH = "mismatch"
-    BUSY = "busy"
     TOO_LARGE = "too-large"
     TOO_MANY = "too-many"
 

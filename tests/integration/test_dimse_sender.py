@@ -83,7 +83,7 @@ def test_a_destination_that_refuses_reports_still_gets_the_rest(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("verdict", "outcome"),
     [
-        (Verdict.NO_SPACE, SendOutcome.RETRY),
+        (Verdict.TOO_LARGE, SendOutcome.RETRY),
         (Verdict.MISMATCH, SendOutcome.REFUSED),
         (Verdict.MALFORMED, SendOutcome.REFUSED),
     ],
