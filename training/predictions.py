@@ -145,17 +145,22 @@ def load_all(folder: Path) -> list[Prediction]:
 
 
 def _predict(model: Model, sample: Sample, made_of: str) -> Prediction:
-    padded = _to_multiple(sample.image.astype(np.float32), model.manifest.recipe.multiple)
+    recipe = model.manifest.recipe
+    padded = _to_multiple(sample.image.astype(np.float32), recipe.multiple)
+    # A single slice stands in its neighbours' place too, as in the daemon's `read_picture`; the middle one is kept.
+    copies = recipe.neighbours if padded.shape[1] == 1 else 1
+    padded = np.repeat(padded, copies, axis=1)
+    shown = slice(copies // 2, copies // 2 + sample.image.shape[1])
     size = (padded.shape[1], padded.shape[2], padded.shape[3])
     grid = Grid(size=size, spacing=sample.spacing, origin=(0.0, 0.0, 0.0))
     raw = infer(model, Prepared(array=padded, grid=grid), sample.name)
     rows, columns = sample.image.shape[2:]
     facts = {name: getattr(sample, name) for name in _FACTS} | {"covariates": dict(sample.covariates)}
-    maps = {name: getattr(raw, name)[:, :rows, :columns].astype(np.float16) for name in _ARRAYS if name != "cam"}
+    maps = {name: getattr(raw, name)[shown, :rows, :columns].astype(np.float16) for name in _ARRAYS if name != "cam"}
     return Prediction(
         name=sample.name,
         **maps,
-        cam=raw.cam.astype(np.float16),
+        cam=raw.cam[shown].astype(np.float16),
         tumour_logits=np.array(raw.tumour_logits),
         risks=np.array(raw.risks),
         embedding=raw.embedding,

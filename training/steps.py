@@ -10,7 +10,7 @@ from rich.console import Console
 from training.bundling import CALIBRATION, calibrate_run, export_run, graphs, predict_set, seal_run, trained
 from training.calibration.store import load as load_calibration
 from training.curriculum.folds import split
-from training.curriculum.stages import ADAPT, WARMUP, train
+from training.curriculum.stages import WARMUP, train
 from training.curriculum.store import Cohort, open_samples
 from training.data import cohort as synthetic
 from training.data.readers import Request, find
@@ -81,8 +81,7 @@ class Steps:
 
     def train(self) -> None:
         """Train through all stages."""
-        adapting = self.samples(REAL) if self.settings.data.real_use is RealUse.ADAPT and self._real() else []
-        train(self.settings, self._learning(adapting), self.out)
+        train(self.settings, self._learning(self._adapting()), self.out)
 
     def export(self) -> None:
         """Write FP32 and INT8 graphs."""
@@ -123,14 +122,16 @@ class Steps:
 
     def seal(self, models: Path) -> Path:
         """Seal the INT8 bundle into `models` and return its folder."""
-        used = {"training": self.samples("train"), "calibration": self.samples(self._calibrating)}
-        if (self.out / "stages" / f"{ADAPT}.pt").exists():
-            used["training"] += self.samples(REAL)
         folders = [folder for folder in self._said("").iterdir() if folder.name != "tune"]
         ranks = [*WORDS, *(f.name for f in folders)]
         folders.sort(key=lambda folder: ranks.index(folder.name))
         measured = {WORDS.get(f.name, f"hard synthetic studies: {f.name}"): f for f in folders}
-        return seal_run(self.settings, self.out, used, measured, models)
+        return seal_run(self.settings, self.out, self.used(), measured, models)
+
+    def used(self) -> dict[str, list[Sample]]:
+        """Return the samples that the bundle was made of, by use: real patients train heads and joint stage too."""
+        training = [*self.samples("train"), *self._adapting()]
+        return {"training": training, "calibration": self.samples(self._calibrating)}
 
     def _learning(self, adapting: list[Sample], phantoms: int | None = None) -> Cohort:
         """Return the cohort with so many phantoms (all without a number), real patients drawn as often as with all."""
@@ -138,6 +139,9 @@ class Steps:
         some = known[:phantoms]
         weight = max(round(self.settings.data.real_weight * len(some) / len(known)), 1)
         return Cohort(train=some, tune=self.samples("tune"), adapt=adapting, adapt_weight=weight)
+
+    def _adapting(self) -> list[Sample]:
+        return self.samples(REAL) if self.settings.data.real_use is RealUse.ADAPT and self._real() else []
 
     def _real(self) -> bool:
         return any((self.out / "samples" / REAL).glob("*.npz"))

@@ -195,6 +195,16 @@ def test_without_follow_up_survival_says_why() -> None:
     assert survival(alive, FEW).missing == "no patient died while another was still followed"
 
 
+def test_a_bundle_without_survival_still_orders_patients() -> None:
+    """A calibration without follow-up gives no year: the model keeps its C, and has no Brier score to compare."""
+    result = survival([replace(c, findings=replace(c.findings, survival={})) for c in _cases(60)], FEW)
+    model, kaplan_meier = result.rankings[0], result.rankings[-1]
+    assert model.harrell.value is not None
+    assert model.integrated_brier.missing == "it tells the order of risks, not how many live on"
+    assert kaplan_meier.integrated_brier.value is not None
+    assert result.years == ()
+
+
 def test_calibration_of_known_distributions() -> None:
     """Labels drawn from the probabilities give an error near 0; probabilities squeezed by .2 give about .2."""
     rng = np.random.default_rng(2)

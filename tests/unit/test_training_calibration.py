@@ -14,13 +14,14 @@ from daemon.domain.finding import Doubt
 from daemon.errors import FatalError
 from daemon.imaging.volume import Grid, Volume
 from daemon.inference.bundle import load_bundle
-from daemon.inference.mc_dropout import calibrated, infer
+from daemon.inference.mc_dropout import Inference, binary_entropy, calibrated, infer
 from daemon.inference.novelty import Bank
-from daemon.inference.reader import read_study
+from daemon.inference.reader import numbers, read_study
 from daemon.inference.session import Model, verify
 from tests.manifests import BRAIN, CALIBRATION
 from tests.networks import prepared
 from tests.tiny_bundle import make_tiny_bundle
+from training.calibration.cases import at_threshold, read_cases
 from training.calibration.fit import Fitted, fit
 from training.calibration.scaling import sigmoid
 from training.calibration.store import BANK, load, save
@@ -32,6 +33,7 @@ from training.provenance import origins, provenance
 from training.seal import PROVENANCE, Contents, seal
 from training.settings import CalibrationSettings, Origin, Settings
 from training.settings import load as load_settings
+from training.steps import REAL, Steps
 
 CONFIG = Path(__file__).parents[2] / "training" / "configs" / "brain-mri.toml"
 SHAPE = (4, 24, 24)
@@ -141,6 +143,22 @@ def test_the_conformal_outline_ships_on_request(predictions: Path) -> None:
     assert wanted.calibration.voxel_slope == 1
 
 
+def test_the_entropy_limit_is_fitted_on_the_daemons_own_score(tmp_path: Path) -> None:
+    """A speck that is too small for a lesion counts in the entropy, and in nothing else."""
+    study, ruled = prediction(1, np.random.default_rng(3)), replace(CALIBRATION, voxel_slope=0.5, min_lesion_ml=0.1)
+    probability = np.full(SHAPE, 0.01, np.float16)
+    probability[1:3, 8:14, 8:14], probability[0, 0, :2] = 0.97, 0.6
+    path = replace(study, probability=probability).save(tmp_path)
+    (case,) = at_threshold(read_cases([path], ruled), [path], ruled)
+    scaled, sd = calibrated(probability.astype(np.float32), np.zeros(SHAPE, np.float32), ruled)
+    said = Inference(
+        probability=scaled, sd=sd, entropy=binary_entropy(scaled), mutual_information=sd, cam=sd,
+        tumour_logits=(0.0,), risks=(0.0,), seed=0, embedding=study.embedding,
+    )  # fmt: skip
+    assert case.entropy == pytest.approx(numbers(said, ruled.mask_threshold).entropy_score, rel=1e-6)
+    assert case.outlined_ml == pytest.approx(72 * study.voxel_ml)
+
+
 def test_a_handful_of_studies_promises_nothing(tmp_path: Path) -> None:
     """Nine studies give a calibration that says that it is not guaranteed, and no volume interval."""
     few = fit(made(tmp_path, 9), CalibrationSettings(), min_lesion_ml=0.1)
@@ -151,7 +169,7 @@ def test_a_handful_of_studies_promises_nothing(tmp_path: Path) -> None:
 
 def test_what_drift_is_told_by_is_of_every_study(fitted: Fitted, tmp_path: Path) -> None:
     """Two of three studies are above the probability's lowest fifths; of a handful nothing is kept."""
-    assert set(fitted.spreads) == {Quantity.PROBABILITY, Quantity.RISK, Quantity.VOLUME, Quantity.NOVELTY}
+    assert set(fitted.spreads) == set(Quantity)
     assert {sum(spread.counts) for spread in fitted.spreads.values()} == {300}
     (lowest, *_), edges = fitted.spreads[Quantity.PROBABILITY].counts, fitted.spreads[Quantity.PROBABILITY].edges
     assert lowest == 60
@@ -298,6 +316,17 @@ def test_voxels_are_scaled_and_their_spread_with_them() -> None:
     assert moved.item() == pytest.approx(expected, rel=1e-5)
     assert spread.item() == pytest.approx(0.01 * 0.5 * expected * (1 - expected) / 0.16, rel=1e-4)
     assert calibrated(p, sd, CALIBRATION)[0] is p
+
+
+@pytest.mark.parametrize(("use", "listed"), [("adapt", {"a", "r"}), ("measure", {"a"}), ("none", {"a"})])
+def test_real_patients_are_listed_wherever_anything_learnt_from_them(
+    tmp_path: Path, use: str, listed: set[str]
+) -> None:
+    """Heads and joint stage learn from those who adapt, though the stage of that name has no steps."""
+    for folder, name in (("train", "a"), ("tune", "b"), ("calibrate", "c"), (REAL, "r")):
+        sample(name, patient=name).save(tmp_path / "samples" / folder)
+    wanted = load_settings(CONFIG).changed({"data.real_use": use, "stages.adapt_steps": 0})
+    assert {s.name for s in Steps(settings=wanted, out=tmp_path).used()["training"]} == listed
 
 
 def test_data_of_unknown_licence_are_not_sealed() -> None:

@@ -206,8 +206,18 @@ def test_breslow_at_equal_risk_is_the_usual_curve() -> None:
 
 
 def test_nobody_followed_up_is_said() -> None:
-    """Without follow-up the baseline is the neutral one, of 0 cases."""
-    assert fit_baseline(np.zeros(0), [], []).cases == 0
+    """Without follow-up there is no survival at any year, and the baseline is of 0 cases."""
+    none = fit_baseline(np.zeros(0), [], [])
+    assert (none.cases, none.survival) == (0, {})
+
+
+def test_no_survival_is_told_beyond_the_longest_follow_up() -> None:
+    """Of 40 patients followed for 700 days at most, survival is known at one year and at no later one."""
+    days = np.linspace(30, 700, 40).tolist()
+    fitted = fit_baseline(np.zeros(40), days, [1, 0] * 20)
+    assert list(fitted.survival) == [1]
+    assert fitted.cases == 40
+    assert fit_baseline(np.zeros(2), [100.0, 365.0], [1, 0]).survival == {}
 
 
 def test_right_probabilities_err_by_chance_alone() -> None:

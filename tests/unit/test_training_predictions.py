@@ -39,6 +39,21 @@ def test_predictions_are_the_daemons_and_come_back_as_they_were(tmp_path: Path) 
     assert kept.voxel_ml == pytest.approx(0.003)
 
 
+def test_a_picture_is_read_as_the_daemon_reads_one(tmp_path: Path) -> None:
+    """A single slice stands in its neighbours' place too; maps and activation are of that slice alone."""
+    model = Model(load_bundle(make_tiny_bundle(tmp_path / "bundle")), threads=1)
+    image = np.random.default_rng(2).normal(size=(1, 1, 32, 48)).astype(np.float16)
+    picture = Sample(name="a", source="test", image=image, mask=None, tumour=1, spacing=SPACING)
+    predict(model, [picture], tmp_path / "kept")
+    (kept,) = load_all(tmp_path / "kept")
+    count = model.manifest.recipe.neighbours
+    grid = Grid(size=(count, 32, 48), spacing=SPACING, origin=(0.0, 0.0, 0.0))
+    raw = infer(model, Prepared(array=np.repeat(image.astype(np.float32), count, axis=1), grid=grid), "a")
+    assert np.array_equal(kept.probability, raw.probability[[count // 2]].astype(np.float16))
+    assert np.array_equal(kept.cam, raw.cam[[count // 2]].astype(np.float16))
+    assert kept.risks.tolist() == list(raw.risks)
+
+
 def small(name: str, value: float = 0.0) -> Sample:
     """Return a study of even brightness."""
     image, mask = np.full((1, 8, 32, 32), value, np.float16), np.zeros((8, 32, 32), np.uint8)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -199,7 +200,10 @@ def test_pruned_graphs_run_in_the_daemon(net: MultitaskNet, tmp_path: Path) -> N
 
 
 def test_variants_are_made_and_measured(net: MultitaskNet, tmp_path: Path) -> None:
-    """Shrink leaves what benchmark reads: pruned and INT8 are smaller, and the JSON holds every row."""
+    """Shrink leaves what benchmark reads: pruned and INT8 are smaller, and the JSON holds every row.
+
+    The zeros of an INT8 that had to be trained for are those of the network that it was made of.
+    """
     samples = square_samples(4)
     plan = Plan(ratio=0.5, tuning=TUNING, study=True, passes=2)
     shrink(SETTINGS, net, Data(train=samples, tune=samples[:2]), plan, tmp_path)
@@ -217,6 +221,10 @@ def test_variants_are_made_and_measured(net: MultitaskNet, tmp_path: Path) -> No
     assert [r["name"] for r in document["rows"]] == list(rows)
     assert document["rows"][0]["accuracy"]["sources"] == ["squares"]
     assert (tmp_path / "shrink.png").stat().st_size > 10_000
+    torch.save(net.state_dict(), tmp_path / "magnitude" / "aware-network.pt")
+    again = {r.name: r for r in benchmark(SETTINGS, tmp_path, [], Load(rounds=1, plane=(32, 48)))}
+    assert again["magnitude fp32"].sparsity == rows["magnitude fp32"].sparsity
+    assert again["magnitude int8"].sparsity == 0
 
 
 def test_int8_that_loses_too_much_is_trained_for(net: MultitaskNet, tmp_path: Path) -> None:
@@ -253,6 +261,13 @@ def test_accuracy_by_hand() -> None:
     cases = [(1, 4, 2.0, 10.0), (3, 2, -1.0, 20.0), (0, 0, 0.0, 30.0), (2, 0, -2.0, 40.0)]
     found = accuracy([prediction(n, overlap=o, logit=x, days=d) for n, o, x, d in cases])
     assert (found.studies, found.dice, found.auc, found.c_index) == (4, 0.75, 0.75, 1.0)
+
+
+def test_no_pair_in_order_is_no_concordance() -> None:
+    """Where the only death comes after everybody else was lost, nobody can be put in order."""
+    lost = replace(prediction(0, overlap=0, logit=0.0, days=10.0), event=0)
+    assert accuracy([lost, prediction(1, overlap=4, logit=1.0, days=20.0)]).c_index is None
+    assert accuracy([replace(lost, time_days=None)]).c_index is None
 
 
 def test_the_newest_stage_is_shrunk(tmp_path: Path) -> None:

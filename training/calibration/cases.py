@@ -30,6 +30,7 @@ class Case:
 
     `dice` and `missed` (share of tumour voxels below) go along MASK_GRID, None without a tumour in the truth.
     `outlined_ml`, `true_ml`, `entropy` and `overlap` are at the mask threshold once it is known, NaN without a truth.
+    `entropy` is the daemon's score, over specks too that are no lesions.
     """
 
     name: str
@@ -149,13 +150,13 @@ def _outlined(case: Case, read: Prediction, calibration: Calibration) -> Case:
     grid = Grid(size=size, spacing=read.spacing, origin=(0.0, 0.0, 0.0))
     maps = Maps(probability=probability, sd=np.zeros_like(probability))
     lesions, labels = measure(maps, grid, calibration.mask_threshold, calibration.min_lesion_ml)
-    outlined = labels > 0
+    outlined, above = labels > 0, probability >= calibration.mask_threshold
     truth = read.truth > 0 if read.truth is not None else np.zeros_like(outlined)
     both = float(outlined.sum() + truth.sum())
     return replace(
         case,
         outlined_ml=float(sum(lesion.volume_ml for lesion in lesions)),
         true_ml=float(truth.sum()) * grid.voxel_ml,
-        entropy=float(binary_entropy(probability[outlined]).mean() / np.log(2)) if outlined.any() else 0.0,
+        entropy=min(float(binary_entropy(probability[above]).mean() / np.log(2)), 1.0) if above.any() else 0.0,
         overlap=2 * float((outlined & truth).sum()) / both if both else float("nan"),
     )

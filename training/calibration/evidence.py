@@ -31,7 +31,7 @@ def rows(fitted: Fitted) -> Iterator[Row]:
     limit = "none" if fitted.bank is None else f"{numbers.novelty_limit:.3f}, {found.novelty_coverage:.1%} stay below"
     yield "novelty limit", limit, "each study against the others"
     alive = ", ".join(f"{year} y {value:.2f}" for year, value in sorted(numbers.baseline_survival.items()))
-    yield "baseline survival (Breslow)", alive if found.survival_cases else "not fitted", f"{found.survival_cases}"
+    yield "baseline survival (Breslow)", alive or "not fitted", f"{found.survival_cases}"
 
 
 def _guarantee(fitted: Fitted) -> str:

@@ -12,15 +12,13 @@ from training.calibration.scaling import Scale
 
 
 def spreads(cases: Sequence[Case], calibration: Calibration, novelty: Novelty | None) -> dict[Quantity, Spread]:
-    """Return the spread of each quantity that at least `REFERENCE` studies have, as the daemon would give it.
-
-    Not of the entropy: the daemon takes it over specks too that are no lesions, the cases do not.
-    """
+    """Return the spread of each quantity that at least `REFERENCE` studies have, as the daemon would give it."""
     scale = Scale(slope=calibration.platt_slope, intercept=calibration.platt_intercept)
     values = {
         Quantity.PROBABILITY: [float(scale(case.logits).mean()) for case in cases],
         Quantity.RISK: [case.risk - calibration.risk_centre for case in cases],
         Quantity.VOLUME: [case.outlined_ml for case in cases],
+        Quantity.ENTROPY: [case.entropy for case in cases],
         Quantity.NOVELTY: [] if novelty is None else [float(value) for value in novelty.distances],
     }
     known = {quantity: [value for value in found if np.isfinite(value)] for quantity, found in values.items()}

@@ -14,16 +14,19 @@ YEARS = (1, 2, 5)
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """Mean log hazard, cuts into thirds around it, and survival at mean risk by years; `cases` with follow-up."""
+    """Mean log hazard, cuts into thirds around it, and survival at mean risk by years; `cases` with follow-up.
+
+    `survival` holds no year beyond the longest follow-up, and so none where there is no follow-up.
+    """
 
     centre: float = 0.0
     cuts: tuple[float, float] = (0.0, 0.0)
-    survival: dict[int, float] = field(default_factory=lambda: {1: 0.8, 2: 0.6, 5: 0.3})
+    survival: dict[int, float] = field(default_factory=dict)
     cases: int = 0
 
 
 def fit_baseline(risks: NDArray[np.float64], days: Sequence[float], died: Sequence[int]) -> Baseline:
-    """Return the baseline of a cohort (Breslow 1974); the default where nobody is followed up.
+    """Return the baseline of a cohort (Breslow 1974); one without survival where nobody is followed up.
 
     Args:
         risks: (n,) log hazards as the model gives them.
@@ -39,7 +42,7 @@ def fit_baseline(risks: NDArray[np.float64], days: Sequence[float], died: Sequen
     fitted = baseline_survival_function(torch.tensor(risks - centre)[order].float(), event[order], time[order])
     times, alive = fitted["time"].numpy(), fitted["baseline_survival"].numpy()
     years = {}
-    for year in YEARS:
+    for year in (one for one in YEARS if one * DAYS_PER_YEAR <= max(days)):
         before = np.flatnonzero(times <= year * DAYS_PER_YEAR)
         years[year] = float(np.clip(alive[before[-1]] if before.size else 1.0, 0.001, 0.999))
     return Baseline(centre=centre, cuts=(float(low), float(high)), survival=years, cases=len(risks))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from daemon.domain.decision import RawNumbers, decide
-from daemon.domain.finding import Answer, Findings
+from daemon.domain.finding import Findings
 from daemon.domain.model_bundle import Calibration
 from daemon.imaging.lesions import Maps as LesionMaps
 from daemon.imaging.lesions import measure
@@ -90,7 +90,6 @@ def case_of(prediction: Prediction, calibration: Calibration, tolerance_mm: floa
     findings, outline = _answer(prediction, maps, calibration)
     truth = _truth(prediction)
     ruler = Ruler(spacing=prediction.spacing, tolerance_mm=tolerance_mm)
-    delivered = findings.answer is not Answer.NOT_LIKELY
     return Case(
         name=prediction.name,
         patient=prediction.patient or prediction.name,
@@ -104,7 +103,7 @@ def case_of(prediction: Prediction, calibration: Calibration, tolerance_mm: floa
         log_hazard=prediction.log_hazard,
         findings=findings,
         outlined_ml=int(outline.sum()) * prediction.voxel_ml,
-        overlap=None if truth is None else overlap(outline, truth, ruler, delivered=delivered),
+        overlap=None if truth is None else overlap(outline, truth, ruler),
         voxels=None if truth is None else voxel_sums(maps, outline, truth, calibration.explore_threshold),
         quality=quality(maps, outline, calibration.mask_threshold),
     )

@@ -33,7 +33,7 @@ class Ruler:
         return float(np.prod(self.spacing)) / 1000
 
 
-def overlap(outline: Mask, truth: Mask, ruler: Ruler, *, delivered: bool) -> Overlap:
+def overlap(outline: Mask, truth: Mask, ruler: Ruler) -> Overlap:
     """Return all scores of `outline` against `truth`, both (slices, rows, columns).
 
     A miss or a false alarm scores 0, and the image diagonal in mm as HD95, where MONAI gives NaN and so would drop
@@ -43,13 +43,10 @@ def overlap(outline: Mask, truth: Mask, ruler: Ruler, *, delivered: bool) -> Ove
         outline: what the model marked.
         truth: what is there.
         ruler: lengths.
-        delivered: whether the answer lets the outline leave the daemon.
     """
     found, outlined = _meeting(truth, outline, ruler), _meeting(outline, truth, ruler)
     marked = [bool(outline.any()), bool(truth.any())]
-    scores: dict[str, float | None] = dict.fromkeys(
-        ("dice", "delivered_dice", "iou", "hd95_mm", "surface_dice", "boundary_f")
-    )
+    scores: dict[str, float | None] = dict.fromkeys(("dice", "iou", "hd95_mm", "surface_dice", "boundary_f"))
     if any(marked):
         scores |= {"dice": 0.0, "iou": 0.0, "surface_dice": 0.0, "boundary_f": 0.0}
         scores["hd95_mm"] = float(np.linalg.norm(np.multiply(truth.shape, ruler.spacing)))
@@ -58,8 +55,6 @@ def overlap(outline: Mask, truth: Mask, ruler: Ruler, *, delivered: bool) -> Ove
             # MONAI 1.6 calls its own surface function with an argument that it deprecates.
             warnings.simplefilter("ignore", FutureWarning)
             scores |= _both(outline, truth, ruler)
-    if any(marked):
-        scores["delivered_dice"] = scores["dice"] if delivered else (0.0 if marked[1] else None)
     return Overlap(
         **scores,
         true_ml=int(truth.sum()) * ruler.voxel_ml,

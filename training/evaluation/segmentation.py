@@ -16,7 +16,7 @@ NO_MASK_AT_ALL = "no study has a mask"
 def segmentation(cases: Sequence[Case], bootstrap: Bootstrap) -> Segmentation:
     """Return all outline scores of `cases`, whose resamples `bootstrap` holds."""
     bearing = marked(cases)
-    overlaps = ("dice", "delivered_dice", "iou", "hd95_mm", "surface_dice", "boundary_f")
+    overlaps = ("dice", "iou", "hd95_mm", "surface_dice", "boundary_f")
     error = scores(cases, "outlined_ml") - scores(cases, "true_ml")
     relative = np.divide(error, scores(cases, "true_ml"), out=np.full(len(cases), np.nan), where=bearing)
     neither = "no study has a mask or an outline in it"

@@ -22,6 +22,7 @@ CLINICAL, VOLUME = "Cox on clinical numbers", "Cox on outlined volume"
 SAME_RISK = "it gives every patient the same risk"
 NO_FOLLOW_UP = "no study has follow-up"
 NO_PAIR = "no patient died while another was still followed"
+NO_SCALE = "it tells the order of risks, not how many live on"
 TIMES = 60
 SMALLEST_THIRD = 5
 
@@ -68,7 +69,7 @@ def follow_up_of(cases: Sequence[Case]) -> FollowUp:
 
 
 def _rankings(cases: Sequence[Case], follow_up: FollowUp, bootstrap: Bootstrap) -> tuple[tuple[Ranking, ...], Measure]:
-    last_year = max(cases[0].findings.survival) * DAYS_PER_YEAR
+    last_year = max(cases[0].findings.survival, default=np.inf) * DAYS_PER_YEAR
     # At the very last time nobody is left, so the weights of the Brier score are undefined there.
     times = np.linspace(1, min(last_year, 0.99 * follow_up.time.max()), TIMES)
     predicted = _predicted(cases, follow_up, times)
@@ -98,8 +99,13 @@ def _predicted(cases: Sequence[Case], follow_up: FollowUp, times: Numbers) -> Ma
 
 
 def curves(cases: Sequence[Case], times: Numbers) -> Numbers:
-    """Return predicted survival (patients, times); the hazard is constant between the bundle's years."""
+    """Return predicted survival (patients, times); the hazard is constant between the bundle's years.
+
+    (0, 0) of a bundle without any: nothing to calibrate its survival on had follow-up, or long enough.
+    """
     years = sorted(cases[0].findings.survival)
+    if not years:
+        return np.zeros((0, 0))
     known = [0.0, *(y * DAYS_PER_YEAR for y in years)]
     alive = [[c.findings.survival[y].mean for y in years] for c in cases]
     logs = [[0.0, *np.log(np.clip(row, 1e-6, 1.0))] for row in alive]
@@ -161,7 +167,7 @@ class _Judge:
     def _brier(self, predicted: Predicted) -> Measure:
         """Return the integrated Brier score (Graf 1999), censoring weighted; its resamples keep the weights."""
         if not predicted.survival.size:
-            return Measure(value=None, n=0, missing="the oracle knows the hazard's order, not its scale")
+            return Measure(value=None, n=0, missing=NO_SCALE)
         died, time = self._follow_up.tensors()
         at = torch.from_numpy(self._times).float()
         brier = BrierScore()

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Origin = Literal["real", "synthetic"]
 
 
@@ -37,12 +37,11 @@ class Spread(Frozen):
 class Overlap(Frozen):
     """One study's outline against its mask; None where both are empty.
 
-    `delivered_dice` counts the outline only where the answer lets it leave the daemon. Lesions are 26-connected;
-    one is found, or right, where a voxel of it lies in the other mask (autoPET, Gatidis 2022).
+    Lesions are 26-connected; one is found, or right, where a voxel of it lies in the other mask (autoPET, Gatidis
+    2022).
     """
 
     dice: float | None
-    delivered_dice: float | None
     iou: float | None
     hd95_mm: float | None
     surface_dice: float | None
@@ -86,11 +85,10 @@ class Study(Frozen):
 class Segmentation(Frozen):
     """Outlines against masks.
 
-    The first seven run over studies with a tumour in the mask; `dice_any` and `hd95_any_mm` also count false alarms.
+    The first six run over studies with a tumour in the mask; `dice_any` and `hd95_any_mm` also count false alarms.
     """
 
     dice: Spread
-    delivered_dice: Spread
     iou: Spread
     hd95_mm: Spread
     surface_dice: Spread

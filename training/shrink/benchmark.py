@@ -23,12 +23,14 @@ from training.predictions import Prediction
 from training.settings import Settings
 from training.shrink import magnitude, structure
 from training.shrink.pipeline import (
+    NETWORK,
     ORIGINAL,
     PRECISIONS,
     VARIANTS,
     dice_of,
     graphs_in,
     loaded,
+    made_of,
     read,
     settings_of,
 )
@@ -96,7 +98,7 @@ def benchmark(settings: Settings, folder: Path, samples: Sequence[Sample], load:
     variants = [name for name in VARIANTS if (folder / name / "int8" / "heads.onnx").is_file()]
     if ORIGINAL not in variants:
         raise FileNotFoundError(f"no {ORIGINAL} graphs in {folder}; run `shrink` into it first")
-    nets = {n: structure.read(folder / n / "network.pt", settings.inputs, settings.network) for n in variants}
+    nets = {n: structure.read(folder / n / NETWORK, settings.inputs, settings.network) for n in variants}
     own = {name: settings_of(settings, net) for name, net in nets.items()}
     speeds = {t: _speeds(_models(own, folder, t), load, settings.inputs) for t in THREADS}
     rows = []
@@ -109,7 +111,7 @@ def benchmark(settings: Settings, folder: Path, samples: Sequence[Sample], load:
                 Row(
                     name=label,
                     parameters=structure.parameters(nets[name]),
-                    sparsity=magnitude.sparsity(nets[name]),
+                    sparsity=_sparsity(own[name], made_of(folder / name, precision)),
                     size=size,
                     smaller=whole / size,
                     speed={t: speeds[t][label] for t in THREADS},
@@ -118,6 +120,10 @@ def benchmark(settings: Settings, folder: Path, samples: Sequence[Sample], load:
             )
     _write(rows, folder, load)
     return rows
+
+
+def _sparsity(settings: Settings, network: Path) -> float:
+    return magnitude.sparsity(structure.read(network, settings.inputs, settings.network))
 
 
 def _bytes(folder: Path) -> int:
@@ -167,15 +173,21 @@ def accuracy(predictions: Sequence[Prediction]) -> Accuracy:
     known = [(p.tumour, float(p.tumour_logits.mean())) for p in predictions if p.tumour is not None]
     labels, logits = [k[0] for k in known], [k[1] for k in known]
     followed = [p for p in predictions if p.time_days is not None and p.event is not None]
-    risks = [-float(p.risks.mean()) for p in followed]
-    times, events = [p.time_days for p in followed], [p.event for p in followed]
     return Accuracy(
         studies=len(predictions),
         sources=tuple(sorted({p.source for p in predictions})),
         dice=float(np.mean(scores)) if scores else None,
         auc=float(roc_auc_score(labels, logits)) if len(set(labels)) == 2 else None,
-        c_index=float(concordance_index(times, risks, events)) if any(events) and len(events) > 1 else None,
+        c_index=_concordance(followed),
     )
+
+
+def _concordance(followed: Sequence[Prediction]) -> float | None:
+    times, events = [p.time_days for p in followed], [p.event for p in followed]
+    try:
+        return float(concordance_index(times, [-float(p.risks.mean()) for p in followed], events))
+    except ZeroDivisionError:  # lifelines, of studies of which no two can be put in order
+        return None
 
 
 def _write(rows: Sequence[Row], folder: Path, load: Load) -> None:

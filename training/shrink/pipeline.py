@@ -27,6 +27,7 @@ from training.shrink.distil import Pair, Tuning, distil
 from training.shrink.fake_quant import fake_quantised
 
 ORIGINAL, PRUNED, MAGNITUDE = "original", "pruned", "magnitude"
+NETWORK, AWARE = "network.pt", "aware-network.pt"
 VARIANTS = (ORIGINAL, PRUNED, MAGNITUDE)
 PRECISIONS = ("fp32", "int8")
 # Checkpoints of a run, the best to shrink first.
@@ -72,6 +73,12 @@ def checkpoint(run: Path) -> Path:
     return found[0]
 
 
+def made_of(folder: Path, precision: str) -> Path:
+    """Return the network that a variant's graphs were exported from: INT8's where it had to be trained for INT8."""
+    aware = folder / AWARE
+    return aware if precision == "int8" and aware.is_file() else folder / NETWORK
+
+
 def settings_of(settings: Settings, net: MultitaskNet) -> Settings:
     """Return the run's settings with the network's own widths, which masks and manifest follow."""
     return settings.model_copy(update={"network": net.settings})
@@ -91,7 +98,7 @@ def shrink(settings: Settings, teacher: MultitaskNet, data: Data, plan: Plan, ou
     if plan.study:
         makers[MAGNITUDE] = lambda: _sparse(settings, teacher, data, plan, out)
     for name, make in makers.items():
-        kept = out / name / "network.pt"
+        kept = out / name / NETWORK
         if not kept.exists():
             _save(make(), kept)
         net = structure.read(kept, settings.inputs, settings.network)
@@ -124,6 +131,7 @@ def _export(settings: Settings, pair: Pair, data: Data, plan: Plan, folder: Path
     stacks = calibration_stacks(data.train, settings.recipe, settings.seed + 5)
     making = folder / "making"
     shutil.rmtree(making, ignore_errors=True)
+    (folder / AWARE).unlink(missing_ok=True)
     export(pair.student, stacks, making)
     sure = settings_of(settings, pair.student)
     dice = {p: _mean_dice(sure, making / p, data.tune, plan) for p in PRECISIONS}
@@ -136,7 +144,7 @@ def _export(settings: Settings, pair: Pair, data: Data, plan: Plan, folder: Path
         if _mean_dice(sure, making / "aware" / "int8", data.tune, plan) > dice["int8"]:
             shutil.rmtree(making / "int8")
             (making / "aware" / "int8").rename(making / "int8")
-            _save(pair.student, folder / "aware-network.pt")
+            _save(pair.student, folder / AWARE)
     for precision in PRECISIONS:
         shutil.rmtree(folder / precision, ignore_errors=True)
         (making / precision).rename(folder / precision)
