@@ -15,6 +15,10 @@ from daemon.domain.reasons import Reason
 _PAIR = frozenset({"PT", "CT"})
 # How far two machines' clocks may differ.
 SKEW = timedelta(minutes=1)
+# A sender may pause within a study, for the next acquisition or for another's turn; one that says nothing for so long
+# has left its association open, and our listener ends it by now where it is wholly idle. Others' studies may keep one
+# busy for days. What comes later all the same is read by a supplementary job.
+LINGER = timedelta(minutes=10)
 
 
 class Verdict(StrEnum):
@@ -158,6 +162,11 @@ class Patience:
         """Return the wait for a missing slice."""
         return self.quiet * 4
 
+    @property
+    def held(self) -> timedelta:
+        """Return how long an open association lets its study wait for more."""
+        return max(self.hopeful, LINGER)
+
 
 def judge(study: StudyFacts, now: datetime, patience: Patience) -> Completeness:
     """Return the completeness of a study, by evidence before time; the archive is heard before it is settled."""
@@ -172,9 +181,12 @@ def judge(study: StudyFacts, now: datetime, patience: Patience) -> Completeness:
 def to_ask(study: StudyFacts, now: datetime, patience: Patience) -> bool:
     """Return whether the archive is to be asked now: its word is awaited, or what it listed did not come."""
     asking, inquiry = patience.asking, study.inquiry
-    if asking is None or study.all_here or study.open_associations or (inquiry and now < inquiry.until):
+    if asking is None or study.all_here or (inquiry and now < inquiry.until):
         return False
-    if study.silent(now) < patience.quiet and not _by_evidence(study, now, patience).ready:
+    silent = study.silent(now)
+    if _held(study, silent, patience):
+        return False
+    if silent < patience.quiet and not _by_evidence(study, now, patience).ready:
         return False
     if inquiry is None or not study.asked:
         return True
@@ -192,17 +204,32 @@ def _awaited(study: StudyFacts, now: datetime, patience: Patience) -> bool:
         return now < study.inquiry.until
     if study.all_here:
         return False
-    return study.silent(now) < patience.quiet + patience.asking.answer
+    # It is asked only once an open association holds the study no longer.
+    held = patience.held if study.open_associations else timedelta()
+    return study.silent(now) < held + patience.quiet + patience.asking.answer
+
+
+def _held(study: StudyFacts, silent: timedelta, patience: Patience) -> bool:
+    """Return whether an open association that carried the study is likely to bring more of it."""
+    return study.open_associations > 0 and silent < patience.held
 
 
 def _by_evidence(study: StudyFacts, now: datetime, patience: Patience) -> Completeness:
     silent = study.silent(now)
     if study.all_here:
         return _all_here(study, silent, patience)
-    if study.open_associations:
+    if _held(study, silent, patience):
         return Completeness(
             verdict=Verdict.INCOMPLETE, evidence="an association that carries the study is open", ready=False
         )
+    judged = _by_slices(study, silent, patience)
+    if study.open_associations:
+        return replace(judged, evidence=f"{judged.evidence}; an association that carried it is still open")
+    return judged
+
+
+def _by_slices(study: StudyFacts, silent: timedelta, patience: Patience) -> Completeness:
+    """Judge a study by what has come of it, and how long ago."""
     stacks = [s for s in study.unlisted if len(s.instances) > 1]
     gaps = [f"a slice is missing in series {_number(s)}" for s in stacks if flaw(s.instances) is Reason.MISSING_SLICES]
     wanting = [*_unmet(study), *gaps, *(text for text in map(_shortfall, stacks) if text)]
@@ -216,9 +243,10 @@ def _by_evidence(study: StudyFacts, now: datetime, patience: Patience) -> Comple
         )
     # Not how long it has been quiet so far: evidence that changes is written each time.
     quiet = "quiet for" if silent >= patience.quiet else "not yet quiet for"
+    ended = "" if study.open_associations else ", no association open"
     return Completeness(
         verdict=Verdict.PRESUMED,
-        evidence=f"slices unbroken, no association open, {quiet} {patience.quiet.total_seconds():g} s",
+        evidence=f"slices unbroken{ended}, {quiet} {patience.quiet.total_seconds():g} s",
         ready=silent >= patience.quiet,
     )
 
@@ -229,7 +257,7 @@ def _all_here(study: StudyFacts, silent: timedelta, patience: Patience) -> Compl
     evidence = f"every instance that {sources} lists is here"
     if study.absent:
         others = len({listing.series_instance_uid for listing in study.absent})
-        held = bool(study.open_associations)
+        held = _held(study, silent, patience)
         return Completeness(
             verdict=Verdict.COMPLETE,
             evidence=f"{evidence}, of the series that were sent; {others} more are listed",

@@ -90,11 +90,6 @@ class Series:
         images = sum(instance.frames for instance in self.instances)
         return in_words(self.modality, self.first.acquisition.series_number, images)
 
-    @property
-    def last_received_at(self) -> datetime:
-        """Return when the newest instance came."""
-        return max(instance.received_at for instance in self.instances)
-
 
 def in_words(modality: str, number: int | None, images: int) -> str:
     """Return what a person calls a series, in ASCII; a header's own words might name somebody."""

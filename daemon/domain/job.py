@@ -33,7 +33,7 @@ TRANSITIONS: Mapping[tuple[JobState, JobState], str] = {
     (
         JobState.CANCELED,
         JobState.SCHEDULED,
-    ): "an administrator asked to retry, or a report of a refusal is due after all",
+    ): "an administrator asked to retry, or it is due after all: a refusal's report, or a superseded job",
 }
 
 

@@ -63,8 +63,22 @@ class Hands:
         self.work = self.begin()
 
     def take(self, resource: Resource) -> bool:
-        """Work on a job, where there is one."""
-        return self.work is not None and self.work(resource)
+        """Work on a job, where there is one; raises what `begin` does."""
+        if self.work is None:
+            # Celery says nothing of a beginning that failed, and hands such a process messages all the same.
+            self.work = self.begin()
+        return self.work(resource)
+
+    def ended(self, process: int, error: BaseException) -> None:
+        """Tell of a process that ended at its job, where `error` says so; never raises: Celery goes on with it."""
+        if not isinstance(error, WorkerLostError | TimeLimitExceeded):
+            return
+        found = _ENDED_BY.search(str(error))
+        try:
+            self.lost(process, found[0] if found else "the hard time limit")
+        except Exception:
+            # The edge of the loop: its job is free all the same once its lease runs out.
+            LOGGER.exception("nobody was told that process %d ended at its job", process)
 
 
 class _Consumer(consumer.Consumer):
@@ -111,10 +125,7 @@ def _register(app: Celery, hands: Hands) -> None:
 
     class Request(request.Request):
         def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Celery's
-            error = exc_info.exception
-            if isinstance(error, WorkerLostError | TimeLimitExceeded):
-                found = _ENDED_BY.search(str(error))
-                hands.lost(self.worker_pid, found[0] if found else "the hard time limit")
+            hands.ended(self.worker_pid, exc_info.exception)
             return super().on_failure(exc_info, *args, **kwargs)
 
     app.task(job, bind=True, name=TASK, Request=Request, acks_on_failure_or_timeout=True)

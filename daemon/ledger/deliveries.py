@@ -37,8 +37,10 @@ class Deliveries:
         self._engine = engine
         self._retry = retry or RetryPolicy()
 
-    def due(self, state: DeliveryState, at: datetime) -> list[DueDelivery]:
-        """Return the deliveries in `state` whose time has come, oldest first."""
+    def due(
+        self, state: DeliveryState, at: datetime, *, to: str = "", beside: Collection[str] = ()
+    ) -> list[DueDelivery]:
+        """Return the deliveries in `state` that are due, oldest first: to one destination, or to none of some."""
         query = (
             select(DeliveryRow, OutputRow, JobRow.study_uid)
             .join(OutputRow, OutputRow.id == DeliveryRow.output_id)
@@ -46,11 +48,13 @@ class Deliveries:
             .where(DeliveryRow.state == state.value, DeliveryRow.due_at <= at)
             .order_by(DeliveryRow.id)
         )
+        query = query.where(DeliveryRow.destination == to) if to else query
+        query = query.where(DeliveryRow.destination.not_in(beside)) if beside else query
         with reading(self._engine) as session:
             return [_due(*row) for row in session.execute(query).all()]
 
-    def change(self, changes: Sequence[Change], at: datetime) -> None:
-        """Commit what became of an attempt; every failed attempt counts.
+    def change(self, changes: Sequence[Change], at: datetime, *, only: DeliveryState | None = None) -> None:
+        """Commit what became of an attempt; every failed attempt counts. What is no longer `only` stays as it is.
 
         Raises:
             IllegalTransitionError: the state table does not allow one of them; none is written.
@@ -60,7 +64,8 @@ class Deliveries:
         with writing(self._engine) as session:
             for change in sorted(changes, key=lambda one: one.id):
                 row = _locked(session, change.id)
-                _move(session, row, change, at)
+                if only is None or row.state == only:
+                    _move(session, row, change, at)
 
     def replace(self, change: Change, instead: OutputKind, at: datetime) -> bool:
         """Commit that the destination refuses an output, and that those of the same job of kind `instead` go there.

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from daemon.errors import FatalError, RetryableError
@@ -19,6 +20,8 @@ from daemon.ledger.types import document
 BUSY_MS = 30_000
 # What everybody who shares a server's ledger is known by there; the machine and the process follow.
 APPLICATION = "overread"
+# Connections of one process, beyond the five that stay open; its threads are fewer.
+_OVERFLOW = 27
 # A server is given up, and a client by the server, after so many seconds without a sign of life.
 _SILENCE = 30
 # serialization_failure, deadlock_detected (PostgreSQL, appendix A)
@@ -49,7 +52,10 @@ def _sqlite(url: URL) -> Engine:
     empty one in its place, in which everything that was acknowledged is unknown.
     """
     engine = create_engine(
-        url, hide_parameters=True, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False}
+        url,
+        hide_parameters=True,
+        max_overflow=_OVERFLOW,
+        connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False},
     )
 
     path, opened = Path(engine.url.database or ""), False
@@ -105,7 +111,7 @@ def _postgresql(url: URL) -> Engine:
             url,
             hide_parameters=True,
             pool_pre_ping=True,
-            max_overflow=27,
+            max_overflow=_OVERFLOW,
             json_serializer=document,
             connect_args=given,
         )
@@ -132,6 +138,8 @@ def reached() -> Iterator[None]:
         yield
     except (InterfaceError, OperationalError) as error:
         raise LedgerAwayError(f"the ledger does not answer ({error.orig}); tried again later") from error
+    except PoolTimeoutError as error:
+        raise LedgerAwayError("every connection to the ledger is in use; tried again later") from error
 
 
 @contextmanager

@@ -23,6 +23,9 @@ from daemon.ledger.scores import score_row
 from daemon.ledger.seconds import second_row
 from daemon.ledger.tables import AssociationRow, InstanceRow, JobRow, OutputRow, StudyRow, TransitionRow
 
+# So begins the reason for which a job is cancelled that a newer one makes needless.
+_SUPERSEDED = "superseded"
+
 
 class Jobs:
     """Jobs in the ledger; with `reports`, a study that is not read makes a job that says why in a report."""
@@ -53,11 +56,14 @@ class Jobs:
         """Commit the decision on a study: its jobs, or the reason for none.
 
         Returns:
-            False where instances came, or were one too many, since `study` was read; nothing is written then.
+            False where instances came, or were one too many, or others said anything of it since `study` was read;
+            nothing is written then.
         """
         with writing(self._engine) as session:
             row = session.get_one(StudyRow, study.study_instance_uid, with_for_update={"key_share": True})
             if (row.instances, row.oversize) != (len(study.instances), study.oversize):
+                return False
+            if listings_of(session, study.study_instance_uid) != (study.listings, study.notified_at):
                 return False
             row.dirty = False
             row.refusal = refusal.reason.value if refusal else ""
@@ -86,7 +92,7 @@ class Jobs:
             if not job.refusal:
                 _withdraw(session, job, at)
                 for older in session.scalars(before(job, JobState.SCHEDULED)).all():
-                    _move(session, older, JobState.CANCELED, at, f"superseded by job {job.id} before it was done")
+                    _move(session, older, JobState.CANCELED, at, f"{_SUPERSEDED} by job {job.id} before it was done")
             _move(session, job, JobState.IN_PROGRESS, at, worker)
             job.fence += 1
             job.attempts += 1
@@ -213,7 +219,10 @@ def _study(session: Session, uid: str) -> StudyFacts:
 
 def _schedule(session: Session, job_input: JobInput, bundle: BundleRef, at: datetime) -> None:
     key = job_key(job_input, bundle.digest)
-    if session.scalar(select(JobRow.id).where(JobRow.key == key)) is not None:
+    known = session.scalar(select(JobRow).where(JobRow.key == key))
+    if known is not None:
+        if _superseded(session, known):
+            _reschedule(session, known, at)
         return
     elder = session.scalar(
         select(JobRow)
@@ -222,11 +231,30 @@ def _schedule(session: Session, job_input: JobInput, bundle: BundleRef, at: date
         .limit(1)
     )
     if elder is not None and elder.state == JobState.SCHEDULED:
-        _move(session, elder, JobState.CANCELED, at, "superseded before it ran")
+        _move(session, elder, JobState.CANCELED, at, f"{_SUPERSEDED} before it ran")
     job = _new(session, key, job_input, bundle, at)
     job.supersedes = elder.id if elder else None
     reason = job_input.handling.reason
     note(session, "job", (job.id, "", JobState.SCHEDULED.value), at, f"study assembled{reason and '; '}{reason}")
+    _withdraw(session, job, at)
+
+
+def _superseded(session: Session, job: JobRow) -> bool:
+    """Return whether `job` was cancelled in favour of a newer one, and none answers in its place by now."""
+    if job.state != JobState.CANCELED:
+        return False
+    ended = (TransitionRow.subject == "job") & (TransitionRow.subject_id == job.id)
+    why = select(TransitionRow.detail).where(ended).order_by(TransitionRow.id.desc()).limit(1)
+    if not (session.scalar(why) or "").startswith(_SUPERSEDED):
+        return False
+    newest = _answering(session, job.study_uid, job.bundle)
+    return newest is None or newest < job.id
+
+
+def _reschedule(session: Session, job: JobRow, at: datetime) -> None:
+    """Let a job that was superseded be done after all, as if it were new."""
+    job.attempts, job.not_before, job.detail = 0, at, ""
+    _move(session, job, JobState.SCHEDULED, at, "its study is to be read so after all")
     _withdraw(session, job, at)
 
 
@@ -276,7 +304,7 @@ def _withdraw(session: Session, job: JobRow, at: datetime) -> None:
     """Cancel the reports of refusals that `job` makes needless and nobody works on."""
     waiting = select(JobRow).where(refused(JobRow, job), JobRow.state == JobState.SCHEDULED)
     for needless in session.scalars(waiting).all():
-        _move(session, needless, JobState.CANCELED, at, f"superseded by job {job.id} before it was done")
+        _move(session, needless, JobState.CANCELED, at, f"{_SUPERSEDED} by job {job.id} before it was done")
 
 
 def _answering(session: Session, study: str, bundle: str) -> int | None:

@@ -95,9 +95,10 @@ class Seconds:
         """Take one that is due; it is due again `until`, where this worker does not settle it before.
 
         There is none while a job is due or worked on, by whomever, and none while jobs are paused. What somebody asked
-        for goes before what the settings order.
+        for goes before what the settings order. One that is due much later than `until` was dated by a wrong clock.
         """
-        due = (SecondRow.state == SecondState.SCHEDULED.value) & (SecondRow.due_at <= at)
+        now = or_(SecondRow.due_at <= at, SecondRow.due_at > at + 2 * (until - at))
+        due = (SecondRow.state == SecondState.SCHEDULED.value) & now
         query = select(SecondRow).where(due, ~paused(Activity.JOBS), ~_busy(at))
         query = query.order_by(SecondRow.asked.desc(), SecondRow.id).limit(1)
         with reading(self._engine) as session:
@@ -134,6 +135,13 @@ class Seconds:
             row = session.scalar(_mine(task).with_for_update())
             if row is not None:
                 row.attempts, row.detail, row.due_at = row.attempts - 1, detail, due
+
+    def postpone(self, task: SecondTask, detail: str, due: datetime) -> None:
+        """Give one back that failed for now, to be read again when it is due; the attempt counts."""
+        with writing(self._engine) as session:
+            row = session.scalar(_mine(task).with_for_update())
+            if row is not None:
+                row.detail, row.due_at = detail, due
 
     def of_jobs(self, jobs: Sequence[int]) -> list[SecondView]:
         """Return the second reads of these jobs, oldest first."""

@@ -5,7 +5,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from daemon.clock import Clock
 from daemon.domain.delivery import DeliveryState, Destination, RetryPolicy, SendOutcome, SendResult
@@ -58,7 +58,7 @@ class Deliver:
 
     def step(self, name: str) -> int:
         """Send what is due to destination `name`; return how many objects it was tried with."""
-        due = [d for d in self._post.deliveries.due(DeliveryState.PENDING, self._clock.now()) if d.destination == name]
+        due = self._post.deliveries.due(DeliveryState.PENDING, self._clock.now(), to=name)
         destination = self._post.destinations().get(name) if due else None
         if destination is None or self._post.paused():
             return 0
@@ -72,9 +72,8 @@ class Deliver:
 
     def bury(self) -> None:
         """Give up what goes to destinations that are no more, when its days are over."""
-        known = self._post.destinations()
-        due = self._post.deliveries.due(DeliveryState.PENDING, self._clock.now())
-        self._give_up([d for d in due if d.destination not in known], "no destination of that name is configured")
+        due = self._post.deliveries.due(DeliveryState.PENDING, self._clock.now(), beside=self._post.destinations())
+        self._give_up(due, "no destination of that name is configured")
 
     def _send(self, destination: Destination, due: Sequence[DueDelivery]) -> int:
         answered, failure = False, ""
@@ -159,7 +158,7 @@ class Confirm:
 
     def step(self, name: str) -> int:
         """Pursue what was sent to destination `name`; return how many objects were asked about."""
-        sent = self._sent(name)
+        sent = self._post.deliveries.due(DeliveryState.SENT, self._clock.now(), to=name)
         destination = self._post.destinations().get(name) if sent else None
         if destination is None or self._post.paused():
             return 0
@@ -171,12 +170,8 @@ class Confirm:
 
     def bury(self) -> None:
         """End what went to destinations that are no more, when its days are over."""
-        known = self._post.destinations()
-        self._end([d for d in self._sent() if d.destination not in known], "no destination of that name is configured")
-
-    def _sent(self, name: str = "") -> list[DueDelivery]:
-        due = self._post.deliveries.due(DeliveryState.SENT, self._clock.now())
-        return [d for d in due if name in ("", d.destination)]
+        sent = self._post.deliveries.due(DeliveryState.SENT, self._clock.now(), beside=self._post.destinations())
+        self._end(sent, "no destination of that name is configured")
 
     def _pursue(self, destination: Destination, sent: Sequence[DueDelivery]) -> int:
         fresh = [d for d in sent if not d.transaction_uid] if destination.commitment else []
@@ -289,9 +284,8 @@ class Confirm:
         return min(later, end) if end > now else later
 
     def _change(self, changes: Sequence[Change]) -> None:
-        """Commit changes one by one: a report may have confirmed some of them meanwhile."""
-        still = {d.id for d in self._post.deliveries.due(DeliveryState.SENT, datetime.max.replace(tzinfo=UTC))}
-        self._post.deliveries.change([c for c in changes if c.id in still], self._clock.now())
+        """Commit changes of what is still SENT: a report may have confirmed some of them meanwhile."""
+        self._post.deliveries.change(changes, self._clock.now(), only=DeliveryState.SENT)
 
 
 def _mend(destination: Destination, delivery: DueDelivery, result: SendResult) -> str:

@@ -1,6 +1,6 @@
 """What the verbs need of the world; adapters fit these structurally."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -197,7 +197,7 @@ class Jobs(Protocol):
     def settle(
         self, study: StudyFacts, jobs: Sequence[tuple[JobInput, BundleRef]], refusal: Refusal | None, at: datetime
     ) -> bool:
-        """Commit the decision on a study; False where instances came meanwhile."""
+        """Commit the decision on a study; False where instances, or word of them, came meanwhile."""
         ...
 
     def claim(
@@ -298,6 +298,10 @@ class Seconds(Protocol):
         """Give one back that gave way to something else."""
         ...
 
+    def postpone(self, task: SecondTask, detail: str, due: datetime) -> None:
+        """Give one back that failed for now; the attempt counts."""
+        ...
+
 
 class Reader(Protocol):
     """Models."""
@@ -314,12 +318,14 @@ class Reader(Protocol):
 class Deliveries(Protocol):
     """Deliveries in the ledger."""
 
-    def due(self, state: DeliveryState, at: datetime) -> list[DueDelivery]:
-        """Return what is due."""
+    def due(
+        self, state: DeliveryState, at: datetime, *, to: str = "", beside: Collection[str] = ()
+    ) -> list[DueDelivery]:
+        """Return what is due: to one destination, or to none of some."""
         ...
 
-    def change(self, changes: Sequence[Change], at: datetime) -> None:
-        """Commit what became of attempts."""
+    def change(self, changes: Sequence[Change], at: datetime, *, only: DeliveryState | None = None) -> None:
+        """Commit what became of attempts; what is no longer `only` stays as it is."""
         ...
 
     def replace(self, change: Change, instead: OutputKind, at: datetime) -> bool:

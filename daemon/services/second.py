@@ -92,8 +92,12 @@ class Second:
             self._stores.seconds.release(task, str(error), self._clock.now())
             return
         except (RetryableError, OSError) as error:
-            LOGGER.warning("second read %d is tried again: %s", task.id, error)
-            return
+            if task.attempts < ATTEMPTS:
+                LOGGER.warning("second read %d is tried again: %s", task.id, error)
+                self._stores.seconds.postpone(task, str(error), self._clock.now() + PAUSE)
+                return
+            why = f"begun {ATTEMPTS} times, the last in vain: {error}; mend that, then ask for it again"
+            outcome = SecondOutcome(detail=why)
         except UnprocessableError as error:
             outcome = SecondOutcome(detail=str(error))
         except MemoryError:
@@ -107,7 +111,10 @@ class Second:
 
     def _outcome(self, task: SecondTask) -> SecondOutcome:
         if task.attempts > ATTEMPTS:
-            return SecondOutcome(detail=f"whoever read it died {ATTEMPTS} times; see the log, then ask for it again")
+            return SecondOutcome(
+                detail=f"begun {ATTEMPTS} times, the last without an end: whoever read it died, or could not say what "
+                "it found; see the log, then ask for it again"
+            )
         reader = self._rules.reader()
         manifest = self._manifest(reader, task.bundle)
         mend = "have the study sent again, then ask for it again"

@@ -11,6 +11,8 @@ from daemon.domain.assembly import Patience, StudyFacts, judge
 from daemon.domain.job import JobInput
 from daemon.domain.model_bundle import BundleRef
 from daemon.domain.work import Result
+from daemon.ledger.listings import Listings
+from daemon.ledger.seconds import Seconds
 from daemon.ledger.times import Reach, Times
 from tests.houses import PACS, House
 from tests.instances import NOW, series
@@ -78,6 +80,39 @@ def test_a_delivery_put_off_by_a_wrong_clock_is_due_again(house: House, times: T
     assert times.correct(NOW) > 0
     assert deliver.step(PACS.name) == 1
     assert house.states() == ["SENT"]
+
+
+def test_an_archive_that_a_wrong_clock_put_off_is_asked_again(house: House, times: Times) -> None:
+    """An inquiry that began a day ahead, and was cut off, holds its study no longer once the clock is set right."""
+    scheduled(house)
+    listings = Listings(house.engine)
+    study = StudyFacts(study_instance_uid="1.2", instances=tuple(series(3)), open_associations=0, conflicts=0)
+    assert listings.begin(study, NOW + DAY, NOW + DAY + 5 * MINUTE)
+    assert not listings.begin(study, NOW, NOW + 5 * MINUTE)
+    assert times.correct(NOW) == 1
+    assert listings.begin(study, NOW, NOW + 5 * MINUTE)
+
+
+def test_a_listener_that_was_lost_by_a_wrong_clock_is_lost(house: House, times: Times) -> None:
+    """Its associations end as those of any lost one, rather than when the time comes that it was last heard of at."""
+    house.intake.record(series(1)[0], "a1")
+    house.intake.alive(NOW + DAY)
+    later = NOW + 3 * MINUTE
+    house.intake.close_all(NOW, NOW - 2 * MINUTE)
+    assert times.correct(NOW) == 1
+    house.intake.close_all(later, later - 2 * MINUTE)
+    assert house.jobs.waiting_studies()[0].open_associations == 0
+    assert times.correct(NOW) == 0
+
+
+def test_a_second_read_that_a_wrong_clock_took_is_taken_again(house: House) -> None:
+    """One that a worker began a day ahead, and died at, is not held until then; a sound clock's is."""
+    house.completed(b"one")
+    seconds = Seconds(house.engine)
+    seconds.ask(1, BundleRef(name="b", version="2", digest="e" * 64), "ada", NOW)
+    assert seconds.claim(NOW + DAY, NOW + DAY + HOUR)
+    assert seconds.claim(NOW, NOW + HOUR)
+    assert seconds.claim(NOW, NOW + HOUR) is None
 
 
 def test_what_is_due_in_good_time_is_left_alone(house: House, times: Times) -> None:

@@ -3,12 +3,13 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from daemon.domain.assembly import Asking, Patience, StudyFacts, Verdict, judge
+from daemon.domain.assembly import LINGER, Asking, Patience, StudyFacts, Verdict, judge, to_ask
 from daemon.domain.evidence import Inquiry, SeriesListing, Source
 from daemon.domain.instance import Instance
 from tests.instances import NOW, series
 
 PATIENCE = Patience(quiet=timedelta(seconds=30))
+SECOND = timedelta(seconds=1)
 
 
 def study(*instances: Instance, open_associations: int = 0) -> StudyFacts:
@@ -24,11 +25,37 @@ def test_a_quiet_unbroken_series_is_presumed_complete() -> None:
 
 
 def test_an_open_association_holds_the_study() -> None:
-    """While an association that carried the study stands, more may come, however long it is quiet."""
+    """While an association that carried the study stands, more may come; a sender that pauses has ten minutes."""
     facts = study(*series(20), open_associations=1)
-    verdict = judge(facts, NOW + timedelta(hours=5), PATIENCE)
-    assert not verdict.ready
+    verdict = judge(facts, NOW + LINGER - SECOND, PATIENCE)
+    assert (verdict.verdict, verdict.ready) == (Verdict.INCOMPLETE, False)
     assert "open" in verdict.evidence
+
+
+def test_an_association_that_stays_open_holds_no_study_for_ever() -> None:
+    """A sender that never ends it, or sends others' studies on it, is waited for no longer; the evidence says so."""
+    verdict = judge(study(*series(20), open_associations=1), NOW + LINGER, PATIENCE)
+    assert (verdict.verdict, verdict.ready) == (Verdict.PRESUMED, True)
+    assert verdict.evidence == "slices unbroken, quiet for 30 s; an association that carried it is still open"
+    broken = study(*(i for n, i in enumerate(series(20)) if n != 7), open_associations=1)
+    assert judge(broken, NOW + LINGER, PATIENCE).ready
+
+
+def test_who_is_patient_is_so_with_open_associations_too() -> None:
+    """Where four quiet times are longer than ten minutes, so long is waited."""
+    patience = Patience(quiet=timedelta(minutes=5))
+    facts = study(*series(20), open_associations=1)
+    assert not judge(facts, NOW + timedelta(minutes=20) - SECOND, patience).ready
+    assert judge(facts, NOW + timedelta(minutes=20), patience).ready
+
+
+def test_the_archive_is_asked_once_the_association_holds_no_longer() -> None:
+    """Its word is heard before such a study goes on, as of any other."""
+    facts, patience = study(*series(20), open_associations=1), replace(PATIENCE, asking=Asking())
+    assert not to_ask(facts, NOW + LINGER - SECOND, patience)
+    assert to_ask(facts, NOW + LINGER, patience)
+    assert not judge(facts, NOW + LINGER, patience).ready
+    assert judge(facts, NOW + LINGER + timedelta(seconds=90), patience).ready
 
 
 def test_counted_images_shorten_the_wait() -> None:

@@ -1,17 +1,19 @@
 """Messages that tell of jobs: once, again when they seem lost, and never more than is due."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from sqlalchemy import Engine
 
 from daemon.domain.handling import Depth, Handling, Hint, Resource
 from daemon.domain.job import JobInput
 from daemon.domain.model_bundle import BundleRef
 from daemon.errors import RetryableError
+from daemon.executors.worker import Hands
 from daemon.ledger.outbox import TOLD, TOLD_AGAIN, Outbox
 from daemon.services.dispatch import BATCH, Dispatch, DispatchRules, lost
 from tests.houses import House
@@ -149,6 +151,38 @@ def test_what_goes_out_at_once_is_bounded(station: Station) -> None:
     """A backlog goes out in parts."""
     station.add(BATCH + 1)
     assert [station.step(), station.step(), station.step()] == [BATCH, 1, 0]
+
+
+def test_a_process_that_could_not_begin_tries_again() -> None:
+    """Celery hides what its receiver raised: the first message fails rather than be swallowed, the next works."""
+    faults = [OSError("models away"), OSError("models away")]
+
+    def begin() -> Callable[[Resource], bool]:
+        if faults:
+            raise faults.pop()
+        return lambda resource: resource is Resource.CPU
+
+    hands = Hands(begin=begin, lost=lambda *_: None)
+    for what in (hands.start, lambda: hands.take(Resource.CPU)):
+        with pytest.raises(OSError, match="models away"):
+            what()
+    assert hands.take(Resource.CPU)
+
+
+def test_a_ledger_that_is_away_keeps_no_message_in_hand(caplog: pytest.LogCaptureFixture) -> None:
+    """That a process ended at its job is told where it can be; where not, Celery goes on to settle the message."""
+    told: list[tuple[int, str]] = []
+
+    def lost(process: int, how: str) -> None:
+        told.append((process, how))
+        raise RetryableError("the ledger is away")
+
+    hands = Hands(begin=lambda: bool, lost=lost)
+    hands.ended(7, WorkerLostError("Worker exited prematurely: signal 9 (SIGKILL) Job: 3."))
+    hands.ended(8, TimeLimitExceeded(60))
+    hands.ended(9, ValueError("of the job itself"))
+    assert told == [(7, "signal 9 (SIGKILL)"), (8, "the hard time limit")]
+    assert "process 7 ended at its job" in caplog.text
 
 
 def test_what_seems_lost() -> None:

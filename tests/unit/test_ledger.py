@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from daemon.domain.assembly import Refusal
 from daemon.domain.delivery import DeliveryState, Destination, RetryPolicy, Selection
+from daemon.domain.evidence import Notice, SeriesNotice
 from daemon.domain.job import JobInput
 from daemon.domain.model_bundle import BundleRef
 from daemon.domain.output import Output, OutputKind
@@ -21,6 +22,7 @@ from daemon.ledger.deliveries import Deliveries
 from daemon.ledger.files import Files
 from daemon.ledger.intake import Intake
 from daemon.ledger.jobs import Jobs
+from daemon.ledger.listings import Listings
 from daemon.ledger.migrate import behind
 from daemon.ledger.queries import Queries
 from daemon.ledger.rows import IllegalTransitionError
@@ -112,6 +114,23 @@ def test_a_decision_on_an_old_view_is_not_written(engine: Engine, intake: Intake
     assert jobs.waiting_studies()
 
 
+def test_a_decision_without_what_was_notified_since_is_not_written(engine: Engine, intake: Intake) -> None:
+    """A notification of more that comes while a decision is made keeps the study open, and is in the next one."""
+    for instance in series(3):
+        intake.record(instance, "a1")
+    jobs, refusal = Jobs(engine), Refusal(reason=Reason.TOO_FEW_SLICES, detail="")
+    study = jobs.waiting_studies()[0]
+    said = SeriesNotice(
+        series_instance_uid="1.2.5", modality="MR", online=frozenset({"7"}), elsewhere=frozenset(), retrieve_ae="PACS"
+    )
+    assert Listings(engine).notified(Notice(study_instance_uid="1.2", series=(said,)), NOW)
+    assert not jobs.settle(study, [], refusal, NOW)
+    (again,) = jobs.waiting_studies()
+    assert again.listed == {"1.2.5": {"7"}}
+    assert jobs.settle(again, [], refusal, NOW)
+    assert jobs.waiting_studies() == []
+
+
 def test_the_same_input_makes_one_job(engine: Engine, intake: Intake) -> None:
     """Settling the same input again schedules nothing new; another digest supersedes."""
     jobs = scheduled(engine, intake)
@@ -139,6 +158,32 @@ def test_late_instances_replace_a_job_that_has_not_begun(engine: Engine, intake:
     assert claimed is not None
     assert (claimed.lease.job_id, claimed.predecessors) == (2, ())
     assert jobs.claim("w2", NOW, LEASE) is None
+
+
+def test_a_superseded_job_is_due_again_where_the_newer_one_failed(engine: Engine, intake: Intake) -> None:
+    """A study that is to be read as before after all is not left without an answer; the newer one goes first."""
+    jobs = scheduled(engine, intake)
+    elder = jobs.claim("w1", NOW, LEASE)
+    assert elder is not None
+    assert jobs.release(elder.lease, "disk away", NOW, NOW + timedelta(days=1))
+    later(jobs, intake, 3, ("x", "y"))
+    later(jobs, intake, 4, ("x",))
+    assert [v.state for v in Queries(engine).jobs()] == ["SCHEDULED", "CANCELED"]
+    newer = jobs.claim("w1", NOW, LEASE)
+    assert newer is not None
+    assert jobs.fail(newer.lease, "MODEL", "", NOW)
+    later(jobs, intake, 5, ("x",))
+    claimed = jobs.claim("w1", NOW, LEASE)
+    assert claimed is not None
+    assert (claimed.lease.job_id, claimed.attempts) == (1, 1)
+
+
+def test_what_an_administrator_cancelled_stays_so(engine: Engine, intake: Intake) -> None:
+    """The same input, chosen again, does not undo it."""
+    jobs = scheduled(engine, intake)
+    jobs.cancel(1, NOW)
+    later(jobs, intake, 3, ("x",))
+    assert [v.state for v in Queries(engine).jobs()] == ["CANCELED"]
 
 
 def test_a_supplementary_job_waits_for_its_elder_and_names_its_report(engine: Engine, intake: Intake) -> None:
@@ -226,6 +271,27 @@ def test_only_confirmed_studies_may_be_freed(engine: Engine, intake: Intake) -> 
     assert deliveries.committed("7", ["9.1"], {}, NOW) == 1
     assert len(files.freeable(later)) == 4
     assert files.freeable(NOW - timedelta(days=1)) == []
+
+
+def test_what_is_due_is_asked_for_by_destination(engine: Engine, intake: Intake) -> None:
+    """A destination's thread gets what goes there alone, and who buries what goes to none of those that are known."""
+    deliveries = delivered(engine, intake)
+    assert [d.id for d in deliveries.due(DeliveryState.PENDING, NOW, to="pacs")] == [1]
+    assert deliveries.due(DeliveryState.PENDING, NOW, to="other") == []
+    assert [d.id for d in deliveries.due(DeliveryState.PENDING, NOW, beside=["other"])] == [1]
+    assert deliveries.due(DeliveryState.PENDING, NOW, beside={"pacs": ""}) == []
+
+
+def test_what_a_report_has_confirmed_meanwhile_stays_so(engine: Engine, intake: Intake) -> None:
+    """A change of what is still SENT leaves what is no longer; else it is an error, and nothing is written."""
+    deliveries = delivered(engine, intake)
+    deliveries.change([Change(id=1, state=DeliveryState.SENT, due_at=NOW, detail="", transaction_uid="7")], NOW)
+    assert deliveries.committed("7", ["9.1"], {}, NOW) == 1
+    late = [Change(id=1, state=DeliveryState.PENDING, due_at=NOW, detail="not listed")]
+    deliveries.change(late, NOW, only=DeliveryState.SENT)
+    with pytest.raises(IllegalTransitionError):
+        deliveries.change(late, NOW)
+    assert Queries(engine).deliveries()[0].state == "CONFIRMED"
 
 
 def test_what_a_destination_does_not_commit_is_sent_again(engine: Engine, intake: Intake) -> None:

@@ -3,12 +3,14 @@
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from daemon.ledger.engine import LedgerAwayError, connect
+from daemon.ledger.engine import LedgerAwayError, connect, reached
 from daemon.ledger.intake import Intake
 from daemon.ledger.migrate import upgrade
 from tests.instances import NOW, series
@@ -45,6 +47,15 @@ def test_a_locked_ledger_is_waited_for(engine: Engine, place: Path) -> None:
         wait_until(lambda: not recorder.is_alive(), 60, "the instance to be recorded")
         assert other.execute("SELECT count(*) FROM instances").fetchone() == (1,)
     other.close()
+
+
+def test_more_threads_than_connections_wait_for_one(engine: Engine) -> None:
+    """SQLite has as many connections as a server; where all are in use for long, that is a fault that passes."""
+    with ExitStack() as stack:
+        held = [stack.enter_context(engine.connect()) for _ in range(32)]
+        assert len({id(connection.connection.dbapi_connection) for connection in held}) == 32
+    with pytest.raises(LedgerAwayError, match="in use"), reached():
+        raise PoolTimeoutError
 
 
 def test_a_ledger_that_is_gone_is_not_made_anew(engine: Engine, place: Path) -> None:

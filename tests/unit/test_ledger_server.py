@@ -8,11 +8,15 @@ from sqlalchemy import Engine
 from typer.testing import CliRunner, Result
 
 from daemon.cli.main import app
+from daemon.domain.delivery import DeliveryState
 from daemon.errors import FatalError
 from daemon.ledger import migrate
+from daemon.ledger.deliveries import Deliveries
 from daemon.ledger.engine import connect
 from daemon.ledger.server import ailments, others
 from tests.clusters import Cluster
+from tests.instances import NOW
+from tests.unit.test_migration import delivered
 
 RUNNER = CliRunner()
 
@@ -39,9 +43,10 @@ def url(postgresql: Cluster) -> str:
 
 
 def test_back_to_every_older_revision_and_forth_again(url: str, tmp_path: Path) -> None:
-    """It is not touched until somebody says that it was copied; then each way works, and the tables are as before."""
+    """It is not touched until somebody says that it was copied; then each way works, tables and rows are as before."""
     assert init(tmp_path, url).exit_code == 0
     engine = connect(url)
+    sent = delivered(tmp_path / "data", engine)
     for revision in migrate.older(migrate.newest()):
         refused = told("ledger", "downgrade", revision, "--config", str(tmp_path))
         assert "pg_dump" in str(refused.exception)
@@ -51,6 +56,7 @@ def test_back_to_every_older_revision_and_forth_again(url: str, tmp_path: Path) 
     assert "pg_dump" in str(init(tmp_path, url).exception)
     assert init(tmp_path, url, "--copied").exit_code == 0
     assert not migrate.behind(engine)
+    assert [d.digest for d in Deliveries(engine).due(DeliveryState.PENDING, NOW)] == [sent]
     engine.dispose()
 
 

@@ -13,9 +13,14 @@ from typer.testing import CliRunner, Result
 from daemon.bootstrap import House
 from daemon.cli.main import app
 from daemon.config import load
+from daemon.domain.delivery import DeliveryState
 from daemon.errors import FatalError
 from daemon.ledger import migrate
+from daemon.ledger.deliveries import Deliveries
+from daemon.ledger.engine import connect, writing
+from daemon.ledger.tables import FeedbackRow, ScoreRow, SecondRow
 from daemon.runtime import LISTENING, marked
+from tests.houses import House as Delivering
 from tests.instances import NOW, series
 
 RUNNER = CliRunner()
@@ -54,6 +59,21 @@ def instances(path: Path) -> int:
     return int(count)
 
 
+def delivered(folder: Path, engine: Engine) -> str:
+    """Let every table that refers to another have a row; return the digest of an output that is on its way."""
+    (digest,) = Delivering(folder, engine).completed(b"one")
+    bundle = {"bundle_digest": "e" * 64}
+    numbers = {"probability": 0.5, "risk": 0.5, "volume_ml": 1.0, "entropy": 0.1}
+    with writing(engine) as session:
+        session.add(ScoreRow(job_id=1, **bundle, **numbers))
+        named = {"bundle": "b", "bundle_version": "2", "by": "ada", "asked": True}
+        session.add(SecondRow(job_id=1, state="SCHEDULED", created_at=NOW, due_at=NOW, **bundle, **named))
+        session.add(
+            FeedbackRow(job_id=1, kind="verdict", state="LINKED", at=NOW, by="ada", study_uid="1.2", due_at=NOW)
+        )
+    return digest
+
+
 def test_a_new_ledger_and_one_that_is_up_to_date_are_not_copied(site: Path) -> None:
     """There is nothing to go back to."""
     assert told("init", str(site)).exit_code == 0
@@ -61,8 +81,11 @@ def test_a_new_ledger_and_one_that_is_up_to_date_are_not_copied(site: Path) -> N
 
 
 def test_back_to_every_older_revision_and_forth_again(site: Path) -> None:
-    """Each step back and the upgrade leave a copy, whole and ours alone; the instances are there throughout."""
+    """Each step back and the upgrade leave a copy, whole and ours alone; what it holds is there throughout."""
     data = site / "data"
+    engine = connect(f"sqlite:///{data / 'ledger.db'}")
+    sent = delivered(data, engine)
+    engine.dispose()
     for count, revision in enumerate(shown(site)["older"], 1):
         done = told("ledger", "downgrade", revision, "--config", str(site))
         assert done.exit_code == 0, done.output
@@ -77,6 +100,8 @@ def test_back_to_every_older_revision_and_forth_again(site: Path) -> None:
     assert {instances(path) for path in (data / "ledger.db", *copies)} == {3}
     assert {stat.S_IMODE(path.stat().st_mode) for path in copies} == {0o600}
     assert [path.name.split("-")[1] for path in copies] == sorted((*shown(site)["older"], shown(site)["needed"]))
+    assert [d.digest for d in Deliveries(engine).due(DeliveryState.PENDING, NOW)] == [sent]
+    engine.dispose()
 
 
 def test_a_copy_is_a_way_back_too(site: Path) -> None:

@@ -22,11 +22,14 @@ from daemon.ledger.seconds import Seconds, SecondView
 from daemon.ledger.tables import DeliveryRow, JobRow, OutputRow, SecondRow
 from daemon.results.returned import overlap
 from daemon.second import candidates, second, shadowing, shadows
+from daemon.services.ports import Reader
 from daemon.services.process import Process
+from daemon.services.second import PAUSE, Second, SecondRules, SecondStores
 from dicom_fixtures.planes import Layout
 from dicom_fixtures.studies import StudyRequest, make_brain_mri
 from tests.consoles import configured, console, csrf
 from tests.holdings import receive
+from tests.houses import StillClock
 from tests.manifests import BRAIN, PETCT
 from tests.sources import COARSE, case
 from tests.tiny_bundle import make_tiny_bundle
@@ -196,7 +199,7 @@ def test_two_workers_settle_a_read_once(house: House) -> None:
     seconds, now = Seconds(house.engine), house.clock.now()
     first = seconds.claim(now, now + timedelta(minutes=1))
     assert first is not None
-    assert seconds.claim(now, now) is None
+    assert seconds.claim(now, now + timedelta(minutes=1)) is None
     later = now + timedelta(minutes=2)
     again = seconds.claim(later, later)
     assert again is not None
@@ -209,7 +212,29 @@ def test_two_workers_settle_a_read_once(house: House) -> None:
     with house.engine.begin() as connection:
         connection.execute(update(SecondRow).where(SecondRow.bundle_digest == OTHER.digest).values(attempts=3))
     assert second(house, bool).step()
-    assert "died 3 times" in seen(house)[1].detail
+    assert "begun 3 times, the last without an end" in seen(house)[1].detail
+
+
+def test_what_fails_for_now_is_read_again_after_a_pause_and_ends(house: House) -> None:
+    """A fault that passes costs a minute, one that stays three attempts; the reason stands there."""
+
+    def away() -> Reader:
+        raise OSError("disk away")
+
+    at = StillClock()
+    stores = SecondStores(seconds=Seconds(house.engine), files=house.files, spool=house.spool)
+    at.at = house.clock.now()
+    verb = Second(stores, at, SecondRules(reader=away, waits=bool))
+    for _ in range(2):
+        assert verb.step()
+        assert not verb.step()
+        (read,) = seen(house)
+        assert (read.state, read.detail) == (SecondState.SCHEDULED, "disk away")
+        at.at += PAUSE
+    assert verb.step()
+    (read,) = seen(house)
+    assert read.state == SecondState.FAILED
+    assert read.detail == "begun 3 times, the last in vain: disk away; mend that, then ask for it again"
 
 
 def test_what_somebody_asks_for_is_read_first_and_once(house: House) -> None:
