@@ -161,11 +161,12 @@ def _summary(rows: list[dict[str, Any]], out: Path) -> None:
         "study", "answer", "probability", "risk", "uncertainty", "lesions ml", "in the PACS", "Dice", "seconds"
     )
     for row in rows:
+        risk = row["survival_risk"]
         table.add_row(
             row["study"],
             row["answer"],
             f"{row['tumour_probability']['mean']:.3f} ± {row['tumour_probability']['sd']:.3f}",
-            f"{row['survival_risk']['mean']:.2f} ({row['survival_risk']['class']})",
+            f"{risk['mean']:.2f} ({risk['class']})" if risk else "not fitted",
             f"{row['uncertainty']['score']:.2f}{' !' if row['uncertainty']['flag'] else ''}",
             ", ".join(f"{lesion['volume_ml']:.1f}" for lesion in row["lesions"]),
             " ".join(row["objects"]),

@@ -59,6 +59,11 @@ def csrf(client: httpx.Client) -> str:
     return found[1]
 
 
+def post(browser: httpx.Client, path: str, **fields: str) -> httpx.Response:
+    """Send a form of the session."""
+    return browser.post(path, data={"csrf": csrf(browser), **fields})
+
+
 def configured(folder: Path, more: str = "", **keys: str) -> House:
     """Return a house in `folder` with a migrated ledger; `keys` are more lines of [web], `more` other tables."""
     port = free_port()

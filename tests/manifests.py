@@ -29,6 +29,8 @@ CALIBRATION = Calibration(
     baseline_survival={1: 0.9, 2: 0.7, 5: 0.4},
     risk_centre=0.0,
 )
+# As of a bundle whose survival head saw no follow-up.
+UNFITTED = replace(CALIBRATION, risk_cuts=(0.0, 0.0), risk_centre=0.0, baseline_survival={})
 BRAIN = Manifest(
     name="brain-mri",
     version="0.0.1",

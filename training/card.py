@@ -25,7 +25,7 @@ def card(
     """Return the card as Markdown; every number names the data it is from."""
     return f"""# {settings.bundle.title} {settings.bundle.version}
 
-Research use only; not a medical device. Outlines tumour, gives a tumour probability and a survival risk, each with
+Research use only; not a medical device. Outlines tumour, gives {_given(fitted)}, each with
 its MC-dropout uncertainty ({settings.bundle.passes} passes{_shared(members)}, rate {settings.network.dropout}).
 Licence of the weights: Apache-2.0.
 
@@ -54,6 +54,11 @@ Trained on few anatomies; unseen disease, post-operative change, children, artef
 tested. What the first pass misses has no voxel uncertainty of its own. Guarantees hold for studies like those of the
 calibration; at a new site, calibrate anew on its own studies.
 """
+
+
+def _given(fitted: Fitted) -> str:
+    risk = "a survival risk" if fitted.calibration.survival_fitted else "no survival risk (not fitted)"
+    return f"a tumour probability and {risk}"
 
 
 def _shared(members: int) -> str:

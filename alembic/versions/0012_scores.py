@@ -1,5 +1,6 @@
 """scores: each answer's numbers by themselves, by which drift is told"""
 
+import math
 from typing import Any
 
 import sqlalchemy as sa
@@ -52,7 +53,8 @@ def _values(job: int, digest: str, found: dict[str, Any]) -> dict[str, Any]:
         "job_id": job,
         "bundle_digest": digest,
         "probability": found["tumour_probability"]["mean"],
-        "risk": found["survival_risk"]["mean"],
+        # As `ledger.scores` says that there is none: the column takes no NULL.
+        "risk": (found["survival_risk"] or {"mean": math.inf})["mean"],
         "volume_ml": sum(lesion["volume_ml"] for lesion in found["lesions"]),
         "entropy": found["uncertainty"]["score"],
     }

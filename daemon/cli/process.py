@@ -28,7 +28,7 @@ class JobReport:
     model: str = ""
     answer: str = ""
     tumour_probability: dict[str, float] = field(default_factory=dict)
-    survival_risk: dict[str, float] = field(default_factory=dict)
+    survival_risk: dict[str, Any] | None = field(default_factory=dict)
     survival: dict[str, dict[str, float]] = field(default_factory=dict)
     uncertainty: dict[str, Any] = field(default_factory=dict)
     lesions: list[dict[str, Any]] = field(default_factory=list)
@@ -152,7 +152,8 @@ def _fill(report: JobReport, analysis: "Analysis", target: _Target) -> None:
         report.outputs.append({"type": "MAPS", "path": str(path)})
     report.answer = findings.answer.value
     report.tumour_probability = asdict(findings.tumour_probability)
-    report.survival_risk = asdict(findings.survival_risk) | {"class": findings.risk_class.value}
+    risk = findings.survival_risk
+    report.survival_risk = asdict(risk) | {"class": findings.risk_class} if risk else None
     report.survival = {f"{years}y": asdict(estimate) for years, estimate in findings.survival.items()}
     report.uncertainty = {
         "score": findings.uncertainty.score,
@@ -174,7 +175,7 @@ def _print(reports: list[JobReport], unreadable: int) -> None:
             f"{r.state} {r.detail or r.reason}".strip(),
             r.answer,
             _estimate(r.tumour_probability),
-            _estimate(r.survival_risk),
+            "not fitted" if r.survival_risk is None else _estimate(r.survival_risk),
             str(len(r.lesions)),
             ", ".join(f"{lesion['volume_ml']:.1f}" for lesion in r.lesions),
             f"{sum(r.seconds.values()):.1f}",

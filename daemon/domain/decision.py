@@ -23,7 +23,8 @@ class RawNumbers:
 def decide(raw: RawNumbers, lesions: Sequence[Lesion], calibration: Calibration) -> Findings:
     """Return the findings; lesions are part of them unless a tumour is not likely."""
     probability = _estimate([_platt(logit, calibration) for logit in raw.tumour_logits])
-    risk = _estimate([r - calibration.risk_centre for r in raw.risks])
+    hazards = [r - calibration.risk_centre for r in raw.risks] if calibration.survival_fitted else []
+    risk = _estimate(hazards) if hazards else None
     doubts = _doubts(probability, lesions, calibration)
     answer = _answer(probability, doubts, calibration)
     vague = _vague(raw, lesions, calibration)
@@ -32,10 +33,11 @@ def decide(raw: RawNumbers, lesions: Sequence[Lesion], calibration: Calibration)
         answer=answer,
         tumour_probability=probability,
         survival_risk=risk,
-        risk_class=_risk_class(risk.mean, calibration.risk_cuts),
+        risk_class=_risk_class(risk.mean, calibration.risk_cuts) if risk else None,
         survival={
-            years: _estimate([alive ** math.exp(r - calibration.risk_centre) for r in raw.risks])
+            years: _estimate([alive ** math.exp(hazard) for hazard in hazards])
             for years, alive in sorted(calibration.baseline_survival.items())
+            if hazards
         },
         uncertainty=Uncertainty(score=raw.entropy_score, flag=bool(doubts or vague), doubts=(*doubts, *vague)),
         lesions=shown,

@@ -107,14 +107,15 @@ Scores = Mapping[Quantity, float]
 
 
 def scores(findings: Findings) -> dict[Quantity, float]:
-    """Return an answer's numbers; without the novelty where its bundle has no bank."""
+    """Return an answer's numbers; without risk or novelty where its bundle has no fitted survival or no bank."""
     found = {
         Quantity.PROBABILITY: findings.tumour_probability.mean,
-        Quantity.RISK: findings.survival_risk.mean,
+        Quantity.RISK: findings.survival_risk.mean if findings.survival_risk else None,
         Quantity.VOLUME: sum(lesion.volume_ml for lesion in findings.lesions),
         Quantity.ENTROPY: findings.uncertainty.score,
+        Quantity.NOVELTY: findings.novelty,
     }
-    return found if findings.novelty is None else {**found, Quantity.NOVELTY: findings.novelty}
+    return {quantity: value for quantity, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,6 +111,7 @@ class Interval:
 class Findings:
     """All numbers of one study's answer.
 
+    `survival_risk` and `risk_class` are None, and `survival` is empty, where the bundle's survival was not fitted.
     `survival` maps years (1, 2, 5) to the probability of being alive then. `volume_ml` bounds the volume of all lesions
     together, None where nothing is outlined or the bundle states no interval. `novelty` is how unlike the training the
     study is, None where the bundle cannot tell.
@@ -118,8 +119,8 @@ class Findings:
 
     answer: Answer
     tumour_probability: Estimate
-    survival_risk: Estimate
-    risk_class: RiskClass
+    survival_risk: Estimate | None
+    risk_class: RiskClass | None
     survival: dict[int, Estimate]
     uncertainty: Uncertainty
     lesions: tuple[Lesion, ...] = field(default=())

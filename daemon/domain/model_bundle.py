@@ -102,6 +102,9 @@ class Calibration(Strict):
     `uncertain_low` and `uncertain_high` the answer is uncertain. `mask_threshold` cuts the mean voxel
     probability. `explore_threshold` bounds the region where MC passes run. `entropy_limit` flags the outline.
 
+    Survival was not fitted to any follow-up where `risk_cuts` and `risk_centre` are all 0: a fit centres the risk at
+    the cohort's mean. `baseline_survival` may be empty all the same, where follow-up was shorter than a year.
+
     The rest may be absent. Voxel probability is sigmoid(voxel_slope * logit + voxel_intercept). The true volume t of
     an outline of v ml has |ln((t + 1) / (v + 1))| <= `volume_log_spread` with probability `volume_coverage`; infinite
     states no interval. `novelty_limit` flags a study that is further than that from what was trained on.
@@ -125,6 +128,11 @@ class Calibration(Strict):
     volume_log_spread: float = math.inf
     volume_coverage: float = 0.9
     novelty_limit: float = math.inf
+
+    @property
+    def survival_fitted(self) -> bool:
+        """Return whether risk, its class and survival mean anything."""
+        return any((*self.risk_cuts, self.risk_centre))
 
 
 @dataclass(frozen=True, kw_only=True)

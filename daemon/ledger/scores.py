@@ -1,5 +1,6 @@
 """Answers' numbers in the ledger: how they are spread, and how far they drift."""
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from daemon.ledger.tables import JobRow, ScoreRow
 
 # The newest rows, which others that are being written may still come between.
 _UNSETTLED = 1000
+# The column takes no NULL, and no risk is infinite.
+_NO_RISK = math.inf
 Counts = tuple[float, ...]
 TENTHS = tuple(n / 10 for n in range(1, 10))
 _COLUMNS = {
@@ -78,7 +81,7 @@ class Histograms:
 
 def score_row(job: JobRow, findings: Findings) -> ScoreRow:
     """Return the row of a job's answer."""
-    found = scores(findings)
+    found = {Quantity.RISK: _NO_RISK, **scores(findings)}
     values = {column.key: found.get(quantity) for quantity, column in _COLUMNS.items()}
     return ScoreRow(job_id=job.id, bundle_digest=job.bundle_digest, **values)
 
@@ -87,7 +90,7 @@ def _scores(rows: Sequence[object]) -> list[Scores]:
     found: list[Scores] = []
     for row in rows:
         values = {quantity: getattr(row, column.key) for quantity, column in _COLUMNS.items()}
-        found.append({quantity: value for quantity, value in values.items() if value is not None})
+        found.append({quantity: value for quantity, value in values.items() if value not in {None, _NO_RISK}})
     return found
 
 

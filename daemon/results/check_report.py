@@ -92,7 +92,8 @@ def _expected(context: ResultContext) -> Iterator[tuple[Place, float]]:
     found = context.findings
     _, everything = context.tracking(0)
     yield from _spread(everything, codes.PROBABILITY_OF_CANCER, found.tumour_probability)
-    yield from _spread(everything, codes.RISK_SCORE, found.survival_risk)
+    if found.survival_risk:
+        yield from _spread(everything, codes.RISK_SCORE, found.survival_risk)
     for years, alive in found.survival.items():
         yield from _spread(everything, codes.survival(years), alive)
     yield _at(everything, codes.UNCERTAINTY_SCORE), found.uncertainty.score
@@ -159,11 +160,13 @@ def _answer(document: Dataset, context: ResultContext) -> None:
         for item in group.ContentSequence
         if item.ValueType == "CODE"
     }
+    found = context.findings
     wanted = {
-        (codes.RESULT.value, codes.ANSWERS[context.findings.answer].value),
-        (codes.RISK_CLASS.value, codes.RISK_CLASSES[context.findings.risk_class].value),
-        *((codes.REVIEW.value, doubt.value) for doubt in context.findings.uncertainty.doubts),
+        (codes.RESULT.value, codes.ANSWERS[found.answer].value),
+        *((codes.REVIEW.value, doubt.value) for doubt in found.uncertainty.doubts),
     }
+    if found.risk_class:
+        wanted.add((codes.RISK_CLASS.value, codes.RISK_CLASSES[found.risk_class].value))
     names = {codes.RESULT.value, codes.RISK_CLASS.value, codes.REVIEW.value}
     if {pair for pair in said if pair[0] in names} != wanted:
         raise held("SR", "its answer, risk class or doubts are not what was found")

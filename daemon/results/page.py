@@ -18,12 +18,12 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Paragraph, Table, TableStyle
 
-from daemon.domain.finding import Estimate, Lesion
+from daemon.domain.finding import Estimate, Findings, Lesion
 from daemon.imaging.reading import Reading
 from daemon.results import wording
 from daemon.results.context import ResultContext
 from daemon.results.picture import KeySlice, key_slices, outline_view, outlined
-from daemon.results.sentence import conclusion, spread
+from daemon.results.sentence import conclusion, no_survival, spread
 from daemon.results.views import Pixels, backdrop
 
 MOST_SLICES = 3
@@ -103,16 +103,20 @@ def _table(canvas: Canvas, rows: list[list[str]], where: tuple[float, float], wi
 
 def _findings(canvas: Canvas, context: ResultContext, top: float) -> float:
     found = context.findings
-    risk = found.survival_risk
     rows = [["Finding", "Value", "Interval or spread"], ["Tumour probability", *_probability(found.tumour_probability)]]
     rows += [[f"Alive after {y} year{'s' * (y > 1)}", *_probability(e)] for y, e in sorted(found.survival.items())]
-    rows.append(["Survival risk score", f"{risk.mean:.2f} ({found.risk_class.value})", f"SD {risk.sd:.2f}"])
+    rows += _risk(found)
     rows.append(["Uncertainty of outline", f"{found.uncertainty.score:.2f}", "0 sure, 1 unsure"])
     volume = sum(lesion.volume_ml for lesion in found.lesions)
     bounds = found.volume_ml
     within = f"{100 * bounds.coverage:.0f} %: {bounds.low:.1f} to {bounds.high:.1f} ml" if bounds else ""
     rows.append([f"Volume of {len(found.lesions)} lesion{'s' * (len(found.lesions) != 1)}", f"{volume:.1f} ml", within])
     return _table(canvas, rows, (_LEFT, _heading(canvas, "Findings", _LEFT, top)), [108, 78, 104])
+
+
+def _risk(found: Findings) -> list[list[str]]:
+    risk, name = found.survival_risk, found.risk_class
+    return [["Survival risk score", f"{risk.mean:.2f} ({name.value})", f"SD {risk.sd:.2f}"]] if risk and name else []
 
 
 def _probability(estimate: Estimate) -> list[str]:
@@ -123,9 +127,12 @@ def _probability(estimate: Estimate) -> list[str]:
 def _survival(canvas: Canvas, context: ResultContext, top: float) -> float:
     """Draw what is known of survival: the probability at each year with its interval, and no curve beyond."""
     left, height, width = _LEFT + 322, 104.0, _RIGHT - _LEFT - 330
-    bottom = _heading(canvas, "Alive, with 95 % interval", left - 20, top) - height - 6
     known = sorted(context.findings.survival.items())
-    longest = max([year for year, _ in known], default=1)
+    if not known:
+        told = no_survival(context.findings)
+        return _paragraph(canvas, told, (left - 20, _heading(canvas, "Survival", left - 20, top), width + 20))
+    bottom = _heading(canvas, "Alive, with 95 % interval", left - 20, top) - height - 6
+    longest = max(year for year, _ in known)
     canvas.setFont(_BODY, 7)
     canvas.setStrokeColor(_GREY)
     canvas.setLineWidth(0.4)
@@ -240,5 +247,6 @@ def _limits(context: ResultContext) -> Iterator[str]:
     yield f"Reads {read}, slices up to {eligible.max_slice_gap_mm:g} mm apart."
     yield f"Lesions below {context.bundle.manifest.calibration.min_lesion_ml:g} ml are not outlined."
     yield "Intervals and SD tell how much the model disagrees with itself, not all that can be wrong."
-    yield "Survival is an estimate from the images alone: no age, histology or treatment is known to the model."
+    if context.findings.survival_risk:
+        yield "Survival is an estimate from the images alone: no age, histology or treatment is known to the model."
     yield "A result that says not likely rules nothing out."

@@ -88,7 +88,8 @@ def _study_numbers(context: ResultContext) -> Iterator[_Number]:
     """Yield the study's numbers: each estimate as mean and as standard deviation over the passes."""
     findings = context.findings
     yield from _both(ours.PROBABILITY_OF_CANCER, findings.tumour_probability, ours.RATIO)
-    yield from _both(ours.RISK_SCORE, findings.survival_risk, ours.NO_UNITS)
+    if findings.survival_risk:
+        yield from _both(ours.RISK_SCORE, findings.survival_risk, ours.NO_UNITS)
     for years, estimate in sorted(findings.survival.items()):
         yield from _both(ours.survival(years), estimate, ours.RATIO)
     yield _Number(name=ours.UNCERTAINTY_SCORE, value=findings.uncertainty.score, unit=ours.RATIO)
@@ -174,7 +175,7 @@ def _evaluations(context: ResultContext) -> list[sr.QualitativeEvaluation]:
     findings = context.findings
     pairs = [
         (ours.RESULT, ours.ANSWERS[findings.answer]),
-        (ours.RISK_CLASS, ours.RISK_CLASSES[findings.risk_class]),
+        *([(ours.RISK_CLASS, ours.RISK_CLASSES[findings.risk_class])] if findings.risk_class else []),
         *((ours.REVIEW, Concept(d.value, ours.PRIVATE_SCHEME, d.sentence)) for d in findings.uncertainty.doubts),
     ]
     return [sr.QualitativeEvaluation(name=coded(name), value=coded(value)) for name, value in pairs]

@@ -37,6 +37,13 @@ def sureness(findings: Findings) -> str:
     return f"{told} The volume lies {within} like those of the calibration."
 
 
+def no_survival(findings: Findings) -> str:
+    """Return why no probability of being alive is given."""
+    if findings.survival_risk is None:
+        return "Survival: not fitted. The model was calibrated without follow-up."
+    return "Survival at no year: the model was calibrated on a follow-up of less than one."
+
+
 def spread(estimate: Estimate) -> tuple[float, float]:
     """Return where 95 % of the passes lie, were they normally distributed: mean and SD are what the model gives."""
     half = Z_95 * estimate.sd

@@ -167,7 +167,8 @@ def test_dcmqi_and_highdicom_read_the_same_numbers(made: tuple[Case, Path], tmp_
 
 def _numbers(findings: Findings) -> Iterator[list[float]]:
     """Yield the numbers of each measurement group: the study's, and each lesion's where there are several."""
-    estimates = [findings.tumour_probability, findings.survival_risk, *findings.survival.values()]
+    risk = [findings.survival_risk] if findings.survival_risk else []
+    estimates = [findings.tumour_probability, *risk, *findings.survival.values()]
     study = [value for estimate in estimates for value in (estimate.mean, estimate.sd)]
     study += [findings.uncertainty.score, len(findings.lesions)]
     if findings.volume_ml:

@@ -7,7 +7,7 @@ import pytest
 
 from daemon.domain.decision import RawNumbers, decide
 from daemon.domain.finding import Answer, Doubt, Lesion, RiskClass
-from tests.manifests import CALIBRATION
+from tests.manifests import CALIBRATION, UNFITTED
 
 LESION = Lesion(
     number=1,
@@ -95,3 +95,23 @@ def test_survival_follows_breslow() -> None:
     assert findings.survival[5].mean == pytest.approx(0.16)
     assert findings.survival[1].sd == 0
     assert findings.risk_class is RiskClass.HIGH
+
+
+@pytest.mark.parametrize("invented", [{}, {1: 0.8, 2: 0.6, 5: 0.3}])
+def test_a_survival_that_was_never_fitted_gives_no_risk(invented: dict[int, float]) -> None:
+    """Neither risk, class nor survival, also of a bundle of before whose baseline was made up; the rest is as ever."""
+    raw = replace(SURE, risks=(0.7, 0.8, 0.9))
+    findings = decide(raw, [LESION], replace(UNFITTED, baseline_survival=invented))
+    assert (findings.survival_risk, findings.risk_class, findings.survival) == (None, None, {})
+    known = decide(raw, [LESION], CALIBRATION)
+    silent = replace(known, survival_risk=None, risk_class=None, survival={})
+    assert findings == silent
+
+
+def test_a_fit_on_less_than_a_year_keeps_risk_and_class() -> None:
+    """No year is known, but patients can be told apart."""
+    short = replace(CALIBRATION, baseline_survival={}, risk_centre=0.2)
+    findings = decide(replace(SURE, risks=(0.1, 0.1, 0.1)), [LESION], short)
+    assert (findings.risk_class, findings.survival) == (RiskClass.MODERATE, {})
+    assert findings.survival_risk
+    assert findings.survival_risk.mean == pytest.approx(-0.1)

@@ -22,7 +22,7 @@ from training.evaluation.concordance import FollowUp, comparable, concordance, c
 from training.evaluation.cox import cross_validate
 from training.evaluation.detection import auroc, detection
 from training.evaluation.segmentation import segmentation
-from training.evaluation.survival import curves, survival
+from training.evaluation.survival import curves, harrell, survival
 from training.evaluation.uncertainty import (
     VOXEL_BINS,
     aurc,
@@ -203,6 +203,15 @@ def test_a_bundle_without_survival_still_orders_patients() -> None:
     assert model.integrated_brier.missing == "it tells the order of risks, not how many live on"
     assert kaplan_meier.integrated_brier.value is not None
     assert result.years == ()
+
+
+def test_a_survival_that_was_not_fitted_is_not_measured() -> None:
+    """Neither C nor risk groups of a head that learnt nothing; each number says why."""
+    bare = [replace(c, findings=replace(c.findings, survival_risk=None, risk_class=None)) for c in _cases(20)]
+    result = survival(bare, FEW)
+    assert result.missing == "the bundle's survival was not fitted"
+    assert (result.rankings, result.groups, result.years) == ((), (), ())
+    assert result.log_rank_p.missing == harrell(bare, FEW).missing == result.missing
 
 
 def test_calibration_of_known_distributions() -> None:

@@ -1,6 +1,7 @@
 """The conformance gate against objects that were spoiled on purpose, one thing at a time."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from daemon.domain import codes
 from daemon.domain.output import OutputKind
 from daemon.domain.reasons import Reason
 from daemon.errors import UnprocessableError
+from daemon.results import report
 from daemon.results.check import check, check_not_processed
 from daemon.results.encode import encode
 from dicom_fixtures.planes import Layout
@@ -265,3 +267,20 @@ def test_a_missing_object_is_held(sound: Case, kind: OutputKind) -> None:
     rest = {k: v for k, v in sound.contents.items() if k != kind}
     with pytest.raises(UnprocessableError, match="is due"):
         check(sound.context, sound.labels, rest)
+
+
+def test_a_report_without_fitted_survival_names_no_risk(sound: Case) -> None:
+    """The gate takes it without score, class or years, and holds one that gives them."""
+    findings = replace(sound.context.findings, survival_risk=None, risk_class=None, survival={})
+    context = replace(sound.context, findings=findings)
+    outline = pydicom.dcmread(BytesIO(sound.contents[SEG]))
+    content = encode(report.build(context, outline))
+    check(context, sound.labels, {**sound.contents, SR: content})
+    for concept in (codes.RISK_SCORE.value, codes.RISK_CLASS.value, "SURVIVAL-"):
+        assert concept.encode() not in content
+        assert concept.encode() in sound.contents[SR]
+    with pytest.raises(UnprocessableError, match="RISK-SCORE"):
+        check(context, sound.labels, sound.contents)
+    unclassed = replace(sound.context, findings=replace(sound.context.findings, risk_class=None))
+    with pytest.raises(UnprocessableError, match="risk class"):
+        check(unclassed, sound.labels, sound.contents)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from daemon.domain.finding import Answer, Doubt, Estimate, Findings, Interval, Lesion, RiskClass, Uncertainty
-from daemon.results.sentence import conclusion, spread, sureness
+from daemon.results.sentence import conclusion, no_survival, spread, sureness
 
 
 def found(answer: Answer, estimate: tuple[float, float], volumes: tuple[float, ...] = (), *doubts: Doubt) -> Findings:
@@ -69,3 +69,10 @@ def test_how_sure_says_what_the_interval_is_and_bounds_the_volume_where_they_are
     assert "volume" not in sureness(plain)
     bounded = replace(plain, volume_ml=Interval(low=2.5, high=9.26, coverage=0.9))
     assert "The volume lies within 2.5-9.3 mL in 90 % of studies like those of the calibration." in sureness(bounded)
+
+
+def test_why_there_is_no_survival() -> None:
+    """Never fitted, or on a follow-up that reaches no year: two things, told apart."""
+    known = found(Answer.LIKELY, (0.9, 0.1))
+    assert "no year" in no_survival(known)
+    assert no_survival(replace(known, survival_risk=None, risk_class=None)).startswith("Survival: not fitted.")

@@ -22,6 +22,7 @@ from tests.manifests import BRAIN, CALIBRATION
 from tests.networks import prepared
 from tests.tiny_bundle import make_tiny_bundle
 from training.calibration.cases import at_threshold, read_cases
+from training.calibration.evidence import rows
 from training.calibration.fit import Fitted, fit
 from training.calibration.scaling import sigmoid
 from training.calibration.store import BANK, load, save
@@ -176,6 +177,18 @@ def test_what_drift_is_told_by_is_of_every_study(fitted: Fitted, tmp_path: Path)
     assert edges[0] < fitted.calibration.threshold < edges[2]
     assert fitted.spreads[Quantity.VOLUME].edges[0] == 0
     assert fit(made(tmp_path, 9), CalibrationSettings(), min_lesion_ml=0.1).spreads == {}
+
+
+def test_without_follow_up_survival_is_not_fitted(tmp_path: Path) -> None:
+    """The manifest says so, the evidence and the card too, and drift has no risk to be told by."""
+    rng = np.random.default_rng(1)
+    for index in range(9):
+        replace(prediction(index, rng), time_days=None, event=None).save(tmp_path / "bare")
+    bare = fit(tmp_path / "bare", CalibrationSettings(), min_lesion_ml=0.1)
+    assert not bare.calibration.survival_fitted
+    assert ("baseline survival (Breslow)", "not fitted", "0") in rows(bare)
+    assert "no survival risk (not fitted)" in (sealed(tmp_path, bare) / "card.md").read_text()
+    assert fit(made(tmp_path / "known", 9), CalibrationSettings(), min_lesion_ml=0.1).calibration.survival_fitted
 
 
 def test_a_calibration_comes_back_from_its_file(fitted: Fitted, tmp_path: Path) -> None:

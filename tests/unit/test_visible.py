@@ -1,5 +1,8 @@
 """PDF, uncertainty map, presentation states and key object selections: made alike twice, and held when spoiled."""
 
+import base64
+import re
+import zlib
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -12,7 +15,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from daemon.domain.finding import Estimate
+from daemon.domain.finding import Estimate, RiskClass
 from daemon.domain.output import OutputKind
 from daemon.errors import UnprocessableError
 from daemon.results import page
@@ -143,3 +146,26 @@ def test_the_page_stays_one_page(sound: Case) -> None:
     content = page.render(replace(sound.context, findings=findings), replace(sound.reading, findings=findings))
     assert b"/Count 1 " in content
     assert content.startswith(b"%PDF-")
+
+
+def words(content: bytes) -> str:
+    """Return the text of a page that was drawn with the fonts' ASCII as it is."""
+    streams = re.findall(rb"stream\r?\n(.*?)endstream", content, re.DOTALL)
+    packed = [one.strip().removesuffix(b"~>") for one in streams if one.strip().endswith(b"~>")]
+    drawn = b"".join(zlib.decompress(base64.a85decode(one)) for one in packed)
+    return " ".join(piece.decode("latin-1") for piece in re.findall(rb"\(((?:[^()\\]|\\.)*)\) Tj", drawn))
+
+
+def test_a_page_without_fitted_survival_says_so(sound: Case) -> None:
+    """Score, class, chart and limit are gone; one sentence says why, another where follow-up was too short."""
+    known = words(page.render(sound.context, sound.reading))
+    assert "Survival risk score" in known
+    assert "Survival is an estimate" in known
+    findings = replace(sound.context.findings, survival_risk=None, risk_class=None, survival={})
+    told = words(page.render(replace(sound.context, findings=findings), replace(sound.reading, findings=findings)))
+    assert "Survival: not fitted." in told
+    assert not [said for said in ("risk", "Alive", "Survival is") if said in told]
+    short = replace(findings, survival_risk=Estimate(mean=0.4, sd=0.1), risk_class=RiskClass.MODERATE)
+    told = words(page.render(replace(sound.context, findings=short), sound.reading))
+    assert "0.40 \\(moderate\\)" in told
+    assert "Survival at no year" in told

@@ -1,14 +1,10 @@
 """The console's pages show what the ledger holds, and change it by role, each change in the audit trail."""
 
 import re
-import socket
-import time
 from collections.abc import Iterator
 from datetime import timedelta
-from http.client import HTTPConnection
 from pathlib import Path
 
-import httpx
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import delete, insert, update
@@ -22,11 +18,8 @@ from daemon.domain.work import Change
 from daemon.ledger.overview import PAGE, Overview
 from daemon.ledger.rows import answer_of
 from daemon.ledger.tables import DeliveryRow, InstanceRow, JobRow, StudyRow
-from daemon.log import JsonLines
-from daemon.web import insight, prompt
 from daemon.web.origins import tables
-from demo.ports import HOST
-from tests.consoles import Site, configured, console, csrf
+from tests.consoles import Site, configured, console, post
 from tests.houses import House as Ledger
 from tests.instances import NOW, series
 
@@ -64,11 +57,6 @@ def _fail(ledger: Ledger) -> None:
     claimed = ledger.jobs.claim("w", NOW, timedelta(minutes=1))
     assert claimed is not None
     assert ledger.jobs.fail(claimed.lease, "no-suv", HOSTILE, NOW)
-
-
-def post(browser: httpx.Client, path: str, **fields: str) -> httpx.Response:
-    """Send a form of the session."""
-    return browser.post(path, data={"csrf": csrf(browser), **fields})
 
 
 def state_of(site: Site, delivery: int) -> str:
@@ -213,31 +201,6 @@ def test_what_is_not_well_is_said_not_traced(site: Site) -> None:
     assert str(folder) not in answer.text
 
 
-def test_what_nobody_foresaw_is_told_by_class_and_place(
-    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A page of its own for who asked, a line for the log, and in neither what the error was about."""
-
-    def failing(*_: object) -> object:
-        raise ValueError("Doe^Jane")
-
-    monkeypatch.setattr(Overview, "dead_letters", failing)
-    answer = site.browser("ada").get("/deliveries")
-    assert (answer.status_code, "the log says where" in answer.text, "Doe" in answer.text) == (500, True, False)
-    (told,) = [record for record in caplog.records if record.name == "daemon.web.app"]
-    line = JsonLines().format(told)
-    assert "ValueError" in line
-    assert "test_web_pages.py" in line
-    assert "Doe" not in line
-
-
-def test_numbers_beyond_the_ledgers_are_none(site: Site) -> None:
-    """A key or a number of more digits than a row has is refused in words, not by an error."""
-    browser = site.browser("otto")
-    assert browser.get(f"/studies?state=COMPLETED&after=1{'0' * 20}").status_code == 400
-    assert post(browser, f"/jobs/1{'0' * 20}/retry").status_code == 400
-
-
 def test_what_another_object_went_for_is_no_dead_letter(site: Site) -> None:
     """REPLACED ends well: it stands neither among the dead letters nor among the last errors."""
     with site.house.engine.begin() as connection:
@@ -255,32 +218,6 @@ def test_what_retention_has_freed_has_no_pictures(site: Site) -> None:
         connection.execute(update(InstanceRow).values(freed=True))
     assert {one.kept for one in overview.series("1.2")} == {0}
     assert 'id="pictures"' not in site.browser("vera").get("/studies/1.2").text
-
-
-def test_one_model_is_verified_at_a_time(site: Site) -> None:
-    """A second click while a model is loaded is told to wait; the first one's end lets the next begin."""
-    operator = site.browser("otto")
-    with insight._VERIFYING:
-        assert post(operator, "/models/petct/verify").status_code == 503
-    assert post(operator, "/models/petct/verify").status_code == 200
-
-
-def test_a_connection_that_asks_nothing_is_closed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither silence nor half a head of a request holds a place; one that asks again and again stays."""
-    monkeypatch.setattr(prompt, "SECONDS", 0.3)
-    address = (HOST, site.house.settings.web.port)
-    with socket.create_connection(address, 20) as silent, socket.create_connection(address, 20) as half:
-        half.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n")
-        busy = HTTPConnection(*address, timeout=20)
-        busy.auto_open = 0
-        busy.connect()
-        for _ in range(10):
-            busy.request("GET", "/healthz")
-            with busy.getresponse() as answer:
-                assert answer.read()
-            time.sleep(0.1)
-        busy.close()
-        assert (silent.recv(1), half.recv(1)) == (b"", b"")
 
 
 def test_a_report_of_a_refusal_is_shown_as_one(site: Site) -> None:

@@ -31,7 +31,8 @@ def rows(fitted: Fitted) -> Iterator[Row]:
     limit = "none" if fitted.bank is None else f"{numbers.novelty_limit:.3f}, {found.novelty_coverage:.1%} stay below"
     yield "novelty limit", limit, "each study against the others"
     alive = ", ".join(f"{year} y {value:.2f}" for year, value in sorted(numbers.baseline_survival.items()))
-    yield "baseline survival (Breslow)", alive or "not fitted", f"{found.survival_cases}"
+    none = "no year within follow-up" if numbers.survival_fitted else "not fitted"
+    yield "baseline survival (Breslow)", alive if alive and numbers.survival_fitted else none, f"{found.survival_cases}"
 
 
 def _guarantee(fitted: Fitted) -> str:

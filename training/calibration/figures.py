@@ -51,7 +51,7 @@ def score(folder: Path, calibration: Calibration) -> Scores:
         auc=auc(probability, labels),
         sensitivity=float(found[labels == 1].mean()) if (labels == 1).any() else float("nan"),
         specificity=float((~found[labels == 0]).mean()) if (labels == 0).any() else float("nan"),
-        c_index=_concordance(cases, [c.risk for c in cases]),
+        c_index=_concordance(cases, [c.risk if calibration.survival_fitted else None for c in cases]),
         c_index_oracle=_concordance(cases, [c.log_hazard for c in cases]),
     )
 

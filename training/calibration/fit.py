@@ -41,7 +41,7 @@ NEUTRAL = Calibration(
     entropy_limit=1.0,
     probability_sd_limit=0.25,
     risk_cuts=(0.0, 0.0),
-    baseline_survival={1: 0.8, 2: 0.6, 5: 0.3},
+    baseline_survival={},
     risk_centre=0.0,
 )
 # Thresholds of the tumour probability that are tested, lowest first, fixed before any study is seen.

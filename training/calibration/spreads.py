@@ -16,7 +16,7 @@ def spreads(cases: Sequence[Case], calibration: Calibration, novelty: Novelty | 
     scale = Scale(slope=calibration.platt_slope, intercept=calibration.platt_intercept)
     values = {
         Quantity.PROBABILITY: [float(scale(case.logits).mean()) for case in cases],
-        Quantity.RISK: [case.risk - calibration.risk_centre for case in cases],
+        Quantity.RISK: [case.risk - calibration.risk_centre for case in cases] if calibration.survival_fitted else [],
         Quantity.VOLUME: [case.outlined_ml for case in cases],
         Quantity.ENTROPY: [case.entropy for case in cases],
         Quantity.NOVELTY: [] if novelty is None else [float(value) for value in novelty.distances],

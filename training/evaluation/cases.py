@@ -46,9 +46,9 @@ class Case:
         return self.findings.tumour_probability.mean
 
     @property
-    def risk(self) -> float:
-        """Return the log hazard above the training cohort's mean."""
-        return self.findings.survival_risk.mean
+    def risk(self) -> float | None:
+        """Return the log hazard above the training cohort's mean; None where the bundle's survival was not fitted."""
+        return self.findings.survival_risk.mean if self.findings.survival_risk else None
 
     @property
     def followed(self) -> bool:

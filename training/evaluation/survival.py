@@ -21,6 +21,7 @@ MODEL, ORACLE, BASELINE = "this model", "oracle (the phantoms' known hazard)", "
 CLINICAL, VOLUME = "Cox on clinical numbers", "Cox on outlined volume"
 SAME_RISK = "it gives every patient the same risk"
 NO_FOLLOW_UP = "no study has follow-up"
+NOT_FITTED = "the bundle's survival was not fitted"
 NO_PAIR = "no patient died while another was still followed"
 NO_SCALE = "it tells the order of risks, not how many live on"
 TIMES = 60
@@ -32,9 +33,8 @@ def survival(cases: Sequence[Case], options: Options) -> Survival:
     known = [c for c in cases if c.followed]
     follow_up = follow_up_of(known)
     bootstrap = Bootstrap([c.patient for c in known], options.resamples, options.seed)
-    missing = "" if known else NO_FOLLOW_UP
-    if known and not comparable(follow_up).any():
-        missing = NO_PAIR
+    unranked = _unranked(known)
+    missing = unranked or ("" if comparable(follow_up).any() else NO_PAIR)
     rankings: tuple[Ranking, ...] = ()
     share = Measure(value=None, n=0, missing=missing or NO_FOLLOW_UP)
     if not missing:
@@ -46,16 +46,22 @@ def survival(cases: Sequence[Case], options: Options) -> Survival:
         rankings=rankings,
         share_of_oracle=share,
         years=() if missing else tuple(_year(known, follow_up, y) for y in sorted(known[0].findings.survival)),
-        groups=tuple(_group(known, name) for name in RiskClass) if known else (),
-        log_rank_p=log_rank(known) if known else Measure(value=None, n=0, missing=NO_FOLLOW_UP),
+        groups=() if unranked else tuple(_group(known, name) for name in RiskClass),
+        log_rank_p=Measure(value=None, n=0, missing=unranked) if unranked else log_rank(known),
     )
+
+
+def _unranked(known: Sequence[Case]) -> str:
+    if not known:
+        return NO_FOLLOW_UP
+    return NOT_FITTED if any(c.risk is None for c in known) else ""
 
 
 def harrell(cases: Sequence[Case], options: Options) -> Measure:
     """Return Harrell's C of the model's risk (Harrell 1982)."""
     known = [c for c in cases if c.followed]
-    if not known:
-        return Measure(value=None, n=0, missing=NO_FOLLOW_UP)
+    if unranked := _unranked(known):
+        return Measure(value=None, n=0, missing=unranked)
     pairs = comparable(follow_up_of(known))
     told = concordant(pairs, np.array([c.risk for c in known]))
     bootstrap = Bootstrap([c.patient for c in known], options.resamples, options.seed)

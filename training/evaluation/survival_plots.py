@@ -20,7 +20,7 @@ _SHADES = {RiskClass.LOW: COLOURS[2], RiskClass.MODERATE: COLOURS[4], RiskClass.
 
 def kaplan_meier(part: Part, cases: Sequence[Case], _: Calibrated) -> Figure | None:
     """Return survival curves by risk class with the numbers at risk below the years."""
-    followed = [c for c in cases if c.followed]
+    followed = [c for c in cases if c.followed and c.findings.risk_class]
     if not followed:
         return None
     made, (axis,) = figure(size=(7.4, 4.6))

@@ -77,7 +77,7 @@ class Study(Frozen):
     probability: float
     answer: str
     flagged: bool
-    risk: float
+    risk: float | None
     overlap: Overlap | None
     quality: Quality
 
