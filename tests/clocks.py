@@ -21,7 +21,7 @@ class WrongClock:
         self.environment = {
             "LD_PRELOAD": str(library),
             "WRONG_CLOCK": str(self._kept),
-            "OVERREAD_INFERENCE__PASSES": "2",
+            "OVERREAD_INFERENCE__PASSES": "60",
         }
 
     def jump(self, offset: timedelta) -> None:

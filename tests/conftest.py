@@ -6,12 +6,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine
 
 from daemon.ledger.engine import connect
 from daemon.ledger.migrate import upgrade
 from tests.clusters import Cluster, cluster
 from tests.ledgers import DATABASES
+
+# A machine that stalls is no fault of what is tested, and a run is the same each time: `make fuzz` searches.
+settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

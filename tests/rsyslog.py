@@ -46,7 +46,9 @@ class Rsyslog:
     def messages(self) -> list[str]:
         """Return the messages in the order they were written, each as it came."""
         kept = self.folder / "kept.log"
-        return [json.loads(line) for line in kept.read_text("utf-8").splitlines()] if kept.exists() else []
+        lines = kept.read_bytes().splitlines(keepends=True) if kept.exists() else []
+        # The last may be half written.
+        return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
     def arrived(self, count: int) -> list[str]:
         """Return the messages once there are so many."""

@@ -178,9 +178,9 @@ def test_a_dead_destination_keeps_results_for_later(tmp_path: Path) -> None:
         config = init(tmp_path / "site", port, archive)
     with serving(tmp_path / "site", port):
         assert storescu(port, [folder]).returncode == 0
-        wait_until(lambda: counted(config, "deliveries", "PENDING") == 2, 90, "results to wait")
+        wait_until(lambda: counted(config, "deliveries", "PENDING") == 2, 240, "results to wait")
         with orthanc(tmp_path / "up", known={"OVERREAD": port}, port=pacs_port):
-            wait_until(lambda: counted(config, "deliveries", "CONFIRMED") == 2, 90, "results to arrive")
+            wait_until(lambda: counted(config, "deliveries", "CONFIRMED") == 2, 240, "results to arrive")
 
 
 def test_a_destination_that_refuses_seg_gets_the_report(tmp_path: Path) -> None:
@@ -197,8 +197,8 @@ def test_a_destination_that_refuses_seg_gets_the_report(tmp_path: Path) -> None:
         config = init(tmp_path / "site", port, archive, commitment="false")
         with serving(tmp_path / "site", port):
             assert storescu(port, [folder]).returncode == 0
-            wait_until(lambda: counted(config, "deliveries", "DEAD") == 1, 90, "the refusal")
-            wait_until(lambda: len(list(archive.folder.iterdir())) == 1, 30, "the report")
+            wait_until(lambda: counted(config, "deliveries", "DEAD") == 1, 240, "the refusal")
+            wait_until(lambda: len(list(archive.folder.iterdir())) == 1, 240, "the report")
         shown = json.loads(overread("deliveries", "list", "--state", "DEAD", "--config", str(config), "--json").stdout)
     assert shown[0]["kind"] == "SEG"
     assert "refuses" in shown[0]["detail"]

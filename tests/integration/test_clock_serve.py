@@ -73,7 +73,7 @@ def while_it_is_read(here: Site, jump: Callable[[], None]) -> None:
     """Jump while one study is read, then send another."""
     here.push(here.made())
     query = "SELECT id FROM jobs WHERE state = 'IN PROGRESS'"
-    wait_until(lambda: len(here.asked(query)) == 1, 60, "the job to begin")
+    wait_until(lambda: len(here.asked(query)) == 1, 240, "the job to begin")
     jump()
     here.push(here.made())
     here.answered()

@@ -29,7 +29,7 @@ def nowhere() -> Peer:
 def ready(url: str) -> bool:
     """Return whether the console says that all parts are."""
     try:
-        return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+        return httpx.get(f"{url}/readyz", trust_env=False, timeout=60).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -48,7 +48,7 @@ def test_serve_runs_the_console_and_starts_it_again(tmp_path: Path) -> None:
     url = f"http://{HOST}:{web}"
     with serving(tmp_path, port) as daemon:
         wait_until(lambda: ready(url), 200, "the console to say that the daemon is ready")
-        with httpx.Client(base_url=url, trust_env=False) as browser:
+        with httpx.Client(base_url=url, trust_env=False, timeout=60) as browser:
             browser.post("/login", data={"name": next(iter(USERS)), "password": PASSWORD})
             assert "All is well" in browser.get("/").text
         (console,) = [p for p in psutil.Process(daemon.process.pid).children() if "web" in p.cmdline()]

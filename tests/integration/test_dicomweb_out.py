@@ -186,11 +186,11 @@ def test_who_may_not_is_told_so(place: tuple[Site, Kept]) -> None:
     site, kept = place
     url = f"{site.url}/dicomweb/studies"
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic dmVyYTp4"}):
-        refused = httpx.get(url, headers=headers, trust_env=False)
+        refused = httpx.get(url, headers=headers, trust_env=False, timeout=60)
         assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
         assert kept.study not in refused.text
     assert site.browser("vera").get("/dicomweb/studies").status_code == 200
-    assert httpx.post(url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False).status_code == 405
+    assert httpx.post(url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False, timeout=60).status_code == 405
     for origin, allowed in ((VIEWER, VIEWER), ("https://evil.example", None)):
         asked = {
             "Origin": origin,
@@ -202,9 +202,11 @@ def test_who_may_not_is_told_so(place: tuple[Site, Kept]) -> None:
         for one in (preflight, answer):
             assert one.headers.get("Access-Control-Allow-Origin") == allowed
             assert "Access-Control-Allow-Credentials" not in one.headers
-    page = httpx.get(f"{site.url}/login", headers={"Origin": VIEWER}, trust_env=False)
+    page = httpx.get(f"{site.url}/login", headers={"Origin": VIEWER}, trust_env=False, timeout=60)
     assert "Access-Control-Allow-Origin" not in page.headers
-    console_page = httpx.get(f"{site.url}/studies", headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False)
+    console_page = httpx.get(
+        f"{site.url}/studies", headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False, timeout=60
+    )
     assert console_page.status_code == 303, "a token is for DICOMweb alone"
 
 

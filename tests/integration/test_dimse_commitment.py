@@ -132,7 +132,7 @@ def test_a_report_on_a_later_association_of_ours_is_heard() -> None:
         threading.Timer(0.1, send_report, (event.assoc, "2.25.77")).start()
 
     with archive([(evt.EVT_ESTABLISHED, opened)]) as pacs:
-        collect(pacs, US, heard, Limits(report_seconds=1))
+        collect(pacs, US, heard, Limits(report_seconds=5))
     assert heard.reports == [("2.25.77", frozenset({"1.2.3.1"}), {})]
 
 

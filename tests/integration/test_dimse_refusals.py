@@ -233,7 +233,7 @@ def test_a_sender_that_vanishes_leaves_nothing(how: str) -> None:
         association = associate(listener)
         link = association.dul.socket.socket
         link.sendall(fragment(1, 3, store_request("1.2.3.4")) + fragment(1, 0, bytes(1000)))
-        assert begun.wait(5)
+        assert begun.wait(60)
         if how == "reset":
             link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if how == "abort":
@@ -259,7 +259,7 @@ def test_a_half_object_that_the_disk_does_not_let_go_keeps_no_place(monkeypatch:
     with listening(reception) as listener:
         association = associate(listener)
         association.dul.socket.socket.sendall(fragment(1, 3, store_request("1.2.3.4")) + fragment(1, 0, bytes(1000)))
-        assert begun.wait(5)
+        assert begun.wait(60)
         association.abort()
         wait_until(lambda: len(reception.closed) == 1 and not listener._admitted, 60, "the place to be given back")
 
@@ -348,7 +348,7 @@ def test_stop_lets_a_running_association_finish(tmp_path: Path) -> None:
 
     def hold(size: int) -> None:
         begun.set()
-        assert size < 0 or go_on.wait(10)
+        assert size < 0 or go_on.wait(60)
 
     reception = RememberingReception(on_write=hold)
     listener = listening(reception)
@@ -358,14 +358,14 @@ def test_stop_lets_a_running_association_finish(tmp_path: Path) -> None:
     sent: list[Dataset] = []
     sender = threading.Thread(target=lambda: sent.append(store(association, ct_file(tmp_path / "ct.dcm"))))
     sender.start()
-    assert begun.wait(5)
+    assert begun.wait(60)
     stopper = threading.Thread(target=listener.stop)
     stopper.start()
     wait_until(lambda: not accepts(port), 60, "the listener to take no more")
     go_on.set()
-    sender.join(10)
+    sender.join(60)
     association.release()
-    stopper.join(10)
+    stopper.join(60)
     assert sent[0].Status == 0
     assert reception.objects[0].finished
 

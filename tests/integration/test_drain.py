@@ -71,7 +71,7 @@ def test_a_job_under_way_is_finished(tmp_path: Path, study: StudyTruth) -> None:
     with storescp(tmp_path / "pacs") as archive:
         config = init(tmp_path / "site", port, archive)
         with serving(
-            tmp_path / "site", port, {"OVERREAD_INFERENCE__PASSES": "8", "OVERREAD_INFERENCE__STOP_SECONDS": "200"}
+            tmp_path / "site", port, {"OVERREAD_INFERENCE__PASSES": "60", "OVERREAD_INFERENCE__STOP_SECONDS": "200"}
         ) as daemon:
             assert storescu(port, [study.folder]).returncode == 0
             wait_until(lambda: [job.state for job in jobs(config)] == ["IN PROGRESS"], 120, "the job to begin")

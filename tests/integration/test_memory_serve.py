@@ -21,7 +21,7 @@ from tests.peers import storescp, storescu, wait_until
 
 pytestmark = pytest.mark.peers
 SIDE = 4096
-QUICK = {"OVERREAD_INFERENCE__PASSES": "2", "OVERREAD_INFERENCE__THREADS": "1"}
+QUICK = {"OVERREAD_INFERENCE__PASSES": "60", "OVERREAD_INFERENCE__THREADS": "1"}
 
 
 @dataclass(frozen=True)

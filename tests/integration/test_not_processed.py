@@ -197,8 +197,8 @@ def test_killed_at_each_point_the_report_arrives_once(point: Point, tmp_path: Pa
         config = init(tmp_path / "site", port, archive, report_wait_seconds="3", not_processed="true")
         with serving(tmp_path / "site", port, {VARIABLE: f"{point.value}={marker}"}):
             paths = study.series["PET"]
-            wait_until(lambda: storescu(port, paths).returncode == 0, 60, "the PET to be taken")
-            wait_until(lambda: counted(config, "deliveries", "CONFIRMED") == 1, 90, "the report to be confirmed")
+            wait_until(lambda: storescu(port, paths).returncode == 0, 240, "the PET to be taken")
+            wait_until(lambda: counted(config, "deliveries", "CONFIRMED") == 1, 240, "the report to be confirmed")
         assert marker.exists(), "the fault point was never reached"
         found = results(archive, study.study_instance_uid)
         assert {kind: len(ids) for kind, ids in found.items()} == {"SEG": 0, "SR": 1}

@@ -115,9 +115,9 @@ def test_every_kind_is_stored_and_committed(tmp_path: Path) -> None:
         config = init(tmp_path / "site", port, archive, outputs=f"[{every}]")
         with serving(tmp_path / "site", port):
             assert storescu(port, [folder]).returncode == 0
-            wait_until(lambda: counted(config, "deliveries", "CONFIRMED") >= len(OutputKind), 120, "commitment")
+            wait_until(lambda: counted(config, "deliveries", "CONFIRMED") >= len(OutputKind), 240, "commitment")
             states = ("PENDING", "SENT", "DEAD", "UNCONFIRMED", "REPLACED")
-            wait_until(lambda: not any(counted(config, "deliveries", state) for state in states), 60, "the rest")
+            wait_until(lambda: not any(counted(config, "deliveries", state) for state in states), 240, "the rest")
         shown = json.loads(overread("deliveries", "list", "--config", str(config), "--json").stdout)
     assert {row["kind"] for row in shown} == {kind.value for kind in OutputKind}
 
@@ -138,8 +138,8 @@ def test_a_destination_without_seg_gets_key_images(tmp_path: Path) -> None:
         config = init(tmp_path / "site", port, archive, commitment="false", fallback='["SEG=key-images"]')
         with serving(tmp_path / "site", port):
             assert storescu(port, [folder]).returncode == 0
-            wait_until(lambda: counted(config, "deliveries", "REPLACED") == 1, 90, "the refusal")
-            wait_until(lambda: len(list(archive.folder.iterdir())) >= 2, 60, "the report and a key image")
+            wait_until(lambda: counted(config, "deliveries", "REPLACED") == 1, 240, "the refusal")
+            wait_until(lambda: len(list(archive.folder.iterdir())) >= 2, 240, "the report and a key image")
             assert counted(config, "deliveries", "DEAD") == 0
         shown = json.loads(
             overread("deliveries", "list", "--state", "REPLACED", "--config", str(config), "--json").stdout

@@ -39,7 +39,7 @@ def test_warnings_are_kept_and_what_was_given_another_uid_is_not_sent_again(tmp_
             stack.enter_context(running(place))
         with delivering(config):
             ended = {DeliveryState.CONFIRMED, DeliveryState.UNCONFIRMED}
-            wait_until(lambda: all(d.state in ended for d in deliveries(config).values()), 90, "all to end")
+            wait_until(lambda: all(d.state in ended for d in deliveries(config).values()), 240, "all to end")
     found = deliveries(config)
     assert {name: found[name].state for name in places} == {
         **dict.fromkeys(listed, "CONFIRMED"),

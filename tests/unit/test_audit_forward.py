@@ -67,7 +67,7 @@ def link(server: Server, authority: Authority) -> TlsLink:
     """Return the way there, with our certificate; batches of two, so that it takes three."""
     ours = authority.issue("overread").credentials(authority)
     place = Repository(secure=True, host=HOST, port=server.port)
-    return TlsLink(repository=place, context=partial(client_context, ours), explain=explain, seconds=1.0, most=2)
+    return TlsLink(repository=place, context=partial(client_context, ours), explain=explain, seconds=20.0, most=2)
 
 
 def forwarder(chain: Chain, link: Link) -> Forwarder:
@@ -121,7 +121,7 @@ def test_a_connection_that_breaks_loses_nothing(chain: Chain, server: Server, li
     assert forwarder(chain, link).step() == 2
     server.habit = habit
     for _ in range(2):
-        assert forwarder(chain, link).step() == 0
+        assert forwarder(chain, replace(link, seconds=1.0)).step() == 0
     waiting = progress(chain)
     assert (waiting.sent, waiting.waiting, waiting.failures) == (2, 3, 2)
     assert str(link.repository) in waiting.reason

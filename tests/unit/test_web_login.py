@@ -196,7 +196,7 @@ def test_by_https_the_cookie_is_for_https_alone(tmp_path: Path) -> None:
     trust = ssl.create_default_context(cafile=authority.certificate)
     with (
         console(configured(tmp_path, more, tls="true"), "https") as site,
-        httpx.Client(base_url=site.url, verify=trust, trust_env=False) as browser,
+        httpx.Client(base_url=site.url, verify=trust, trust_env=False, timeout=60) as browser,
     ):
         answer = browser.post("/login", data={"name": "ada", "password": PASSWORD}, headers={"Origin": site.url})
         assert answer.status_code == 303

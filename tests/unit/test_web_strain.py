@@ -57,17 +57,17 @@ def test_one_model_is_verified_at_a_time(site: Site) -> None:
 
 def test_a_connection_that_asks_nothing_is_closed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither silence nor half a head of a request holds a place; one that asks again and again stays."""
-    monkeypatch.setattr(prompt, "SECONDS", 0.3)
+    monkeypatch.setattr(prompt, "SECONDS", 2.0)
     address = (HOST, site.house.settings.web.port)
     with socket.create_connection(address, 20) as silent, socket.create_connection(address, 20) as half:
         half.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n")
         busy = HTTPConnection(*address, timeout=20)
         busy.auto_open = 0
         busy.connect()
-        for _ in range(10):
+        for _ in range(25):
             busy.request("GET", "/healthz")
             with busy.getresponse() as answer:
                 assert answer.read()
-            time.sleep(0.1)
+            time.sleep(0.2)
         busy.close()
         assert (silent.recv(1), half.recv(1)) == (b"", b"")

@@ -254,7 +254,7 @@ def test_few_wait_and_pages_are_not_delayed(site: Site, tmp_path: Path) -> None:
     viewer = site.browser("vera")
     assert (busy.status_code, "Try again" in busy.json()["error"]) == (503, True)
     assert viewer.get("/").status_code == 200
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     os.kill(child, signal.SIGCONT)
     for thread in threads:
         thread.join()
