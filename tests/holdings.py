@@ -51,9 +51,13 @@ class Kept:
         return next(one for one in found if one.Modality == modality)
 
 
-def filled(house: House, folder: Path) -> Kept:
-    """Receive a small PET/CT study as the listener would, and complete its job with a SEG, a report and pictures."""
-    wanted = StudyRequest(seed=5, spacing=(8.0, 4.0, 4.0), ct_spacing=(8.0, 4.0, 4.0))
+Spacing = tuple[float, float, float]
+COARSE: Spacing = (8.0, 4.0, 4.0)
+
+
+def filled(house: House, folder: Path, spacing: Spacing = COARSE, ct_spacing: Spacing = COARSE) -> Kept:
+    """Receive a PET/CT study as the listener would, and complete its job with a SEG, a report and pictures."""
+    wanted = StudyRequest(seed=5, spacing=spacing, ct_spacing=ct_spacing)
     truth = make_petct(wanted, folder)
     made = case(truth.series["PET"], 2, PETCT, along=truth.series["CT"])
     paths = (*truth.series["PET"], *truth.series["CT"])
