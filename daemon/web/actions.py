@@ -1,20 +1,21 @@
 """What is changed at the console, by role, each in the audit trail."""
 
+from time import monotonic
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
 from daemon.domain.console import Role
-from daemon.domain.delivery import Selection
+from daemon.domain.delivery import Destination, Echo, Selection
 from daemon.domain.feedback import FeedbackKind
-from daemon.errors import RefusedError
+from daemon.errors import OverreadError, RefusedError
 from daemon.ledger.overview import DeliveryLine, Overview
 from daemon.ledger.rows import IllegalTransitionError
 from daemon.web import record
 from daemon.web.console import Console
 from daemon.web.guard import Here, Posted, posting
-from daemon.web.pages import deliveries_page, destinations_page, study_page
+from daemon.web.pages import Probed, deliveries_page, destinations_page, study_page
 
 router = APIRouter()
 Operator = Annotated[Posted, Depends(posting(Role.OPERATOR))]
@@ -88,11 +89,32 @@ def accept(request: Request, posted: Admin, console: Here, delivery: int) -> Res
 @router.post("/destinations/{name}/echo")
 def echo(request: Request, posted: Operator, console: Here, name: str) -> Response:
     """Ask a destination whether it is there."""
+    answer = console.house.courier().echo(_destination(console, name))
+    return destinations_page(request, posted.visitor, console, {name: answer})
+
+
+@router.post("/destinations/{name}/probe")
+def probe(request: Request, posted: Operator, console: Here, name: str) -> Response:
+    """Ask a destination what it takes; nothing is sent."""
+    destination = _destination(console, name)
+    if destination.url:
+        raise HTTPException(
+            409, f"{name} is a DICOMweb service, which cannot be probed; Echo asks whether it is there."
+        )
+    began = monotonic()
+    try:
+        probed = Probed(name=name, services=console.house.courier().dimse.probe(destination))
+    except OverreadError as error:
+        answer = Echo(ok=False, detail=str(error), seconds=monotonic() - began)
+        return destinations_page(request, posted.visitor, console, {name: answer})
+    return destinations_page(request, posted.visitor, console, {}, probed)
+
+
+def _destination(console: Console, name: str) -> Destination:
     known = console.house.destinations()
     if name not in known:
         raise HTTPException(404, f"There is no destination {name}.")
-    answer = console.house.courier().echo(known[name])
-    return destinations_page(request, posted.visitor, console, {name: answer})
+    return known[name]
 
 
 def _delivery(console: Console, delivery: int) -> DeliveryLine:

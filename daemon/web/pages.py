@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response
 
+from daemon.dimse.probe import Service
 from daemon.domain.console import Role
 from daemon.domain.delivery import REPLAYABLE, Circuit, DeliveryState, Destination, Echo, reached
 from daemon.domain.finding import Findings
@@ -206,9 +207,20 @@ def destinations(request: Request, visitor: Viewer, console: Here) -> Response:
     return destinations_page(request, visitor, console, {})
 
 
-def destinations_page(request: Request, visitor: Visitor, console: Console, echoes: dict[str, Echo]) -> Response:
-    """Return the page of destinations; `echoes` are those that were just asked for."""
-    return page(request, visitor, "destinations.html", {"places": places(console), "echoes": echoes})
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """What a destination was just found to take."""
+
+    name: str
+    services: tuple[Service, ...]
+
+
+def destinations_page(
+    request: Request, visitor: Visitor, console: Console, echoes: dict[str, Echo], probed: Probed | None = None
+) -> Response:
+    """Return the page of destinations; `echoes` and `probed` are what was just asked for."""
+    values = {"places": places(console), "echoes": echoes, "probed": probed}
+    return page(request, visitor, "destinations.html", values)
 
 
 def places(console: Console) -> list[Place]:

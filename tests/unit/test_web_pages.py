@@ -11,6 +11,7 @@ from sqlalchemy import delete, insert, update
 
 from daemon.config import load
 from daemon.config.web import WebSection
+from daemon.dimse.listener import Listener, ListenerSettings
 from daemon.domain.delivery import DeliveryState
 from daemon.domain.job import JobInput
 from daemon.domain.model_bundle import BundleRef
@@ -22,6 +23,7 @@ from daemon.web.origins import tables
 from tests.consoles import Site, configured, console, post
 from tests.houses import House as Ledger
 from tests.instances import NOW, series
+from tests.receptions import RememberingReception
 
 HOSTILE = "<script>alert(1)</script>"
 PACS = '[[destination]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = 1\n'
@@ -156,6 +158,19 @@ def test_a_destination_is_asked(site: Site) -> None:
     answer = post(operator, "/destinations/pacs/echo")
     assert (answer.status_code, 'class="notice bad" role="status">destination pacs' in answer.text) == (200, True)
     assert post(operator, "/destinations/other/echo").status_code == 404
+    assert 'class="notice bad" role="status">destination pacs' in post(operator, "/destinations/pacs/probe").text
+    assert post(operator, "/destinations/other/probe").status_code == 404
+
+
+def test_what_a_destination_takes_is_shown(tmp_path: Path) -> None:
+    """Each service that we need is told with its transfer syntaxes, or with what to do without it."""
+    with Listener(ListenerSettings(ae_title="PACS", port=0, allow_any_caller=True), RememberingReception()) as pacs:
+        house = configured(tmp_path, PACS.replace("port = 1\n", f"port = {pacs.port}\n"))
+        with console(house) as site:
+            text = post(site.browser("otto"), "/destinations/pacs/probe").text
+    assert "What pacs takes" in text
+    assert re.search(r"Verification.*?<td>yes</td><td>[^<]*Implicit VR Little Endian", text, re.DOTALL)
+    assert re.search(r"<td>no, and needed</td><td>[^<]+</td>", text)
 
 
 def test_a_model_is_verified(site: Site) -> None:
