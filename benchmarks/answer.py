@@ -7,6 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.percentiles import percentile
 from benchmarks.studies import fine_head, whole_body
 from demo.ports import free_port
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_brain_mri, make_petct
@@ -33,7 +34,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="overread-bench-") as folder:
             made = [make(StudyRequest(seed=11, salt=f"b{n}"), Path(folder) / str(n)) for n in range(count + 1)]
             seconds = sorted(_measure(made, Path(folder)))
-        at95 = seconds[min(len(seconds) - 1, round(0.95 * (len(seconds) - 1)))]
+        at95 = percentile(seconds, 0.95)
         print(f"| {name} | {count} | {statistics.median(seconds):.2f} | {at95:.2f} |", flush=True)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 from sqlalchemy import Connection, insert
 
+from benchmarks.percentiles import percentile
 from daemon.bootstrap import House
 from daemon.config import bundled_models
 from daemon.domain.finding import Answer, Estimate, Findings, Lesion, RiskClass, Uncertainty
@@ -67,7 +68,7 @@ def main() -> None:
         with served(house, Path(folder)) as browser:
             print("| page | p50 ms | p95 ms |\n|---|---|---|")
             for path, taken in measured(browser, pages(options.studies), options.rounds).items():
-                at95 = taken[min(len(taken) - 1, round(0.95 * (len(taken) - 1)))]
+                at95 = percentile(taken, 0.95)
                 print(f"| `{path}` | {statistics.median(taken):.1f} | {at95:.1f} |")
 
 

@@ -21,6 +21,7 @@ from typing import TypeVar
 from sqlalchemy import Engine, event
 
 from benchmarks.ledger_rows import BACKLOG, fill, sizes
+from benchmarks.percentiles import percentile
 from daemon.domain.assembly import StudyFacts
 from daemon.domain.delivery import DeliveryState, Destination
 from daemon.domain.evidence import SeriesListing, Source
@@ -207,7 +208,7 @@ def measure(engine: Engine, options: argparse.Namespace) -> None:
     print("\n| | p50 ms | p95 ms |\n|---|---|---|")
     for name, unordered in watch.taken.items():
         taken = sorted(unordered)
-        at95 = taken[min(len(taken) - 1, round(0.95 * (len(taken) - 1)))]
+        at95 = percentile(taken, 0.95)
         print(f"| {name} | {statistics.median(taken):.1f} | {at95:.1f} |")
     for statement, (seconds, values) in watch.slow.items():
         print(f"\n{1000 * seconds:.0f} ms: {statement}\n{values}"[:3000])

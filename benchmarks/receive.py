@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.percentiles import percentile
 from daemon.dimse.part10 import head
 from daemon.dimse.sender import send
 from daemon.domain.delivery import Destination, SendOutcome
@@ -180,7 +181,7 @@ def compare(files: Path, folder: Path, rounds: int) -> None:
         faster = statistics.median(a.rate / b.rate for a, b in pairs)
         leaner = statistics.median(b.cpu / a.cpu for a, b in pairs)
         single = sorted(ms for t in theirs for ms in t.latencies)
-        p50, p99 = single[len(single) // 2], single[round(0.99 * (len(single) - 1))]
+        p50, p99 = single[len(single) // 2], percentile(single, 0.99)
         print(f"| {name} | {rate:.0f} | {faster:.2f} | {cpu:.2f} | {leaner:.2f} | {p50:.1f} | {p99:.1f} |")
 
 

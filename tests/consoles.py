@@ -1,7 +1,6 @@
 """A real console for tests: the application behind a real HTTP server on loopback, and browsers of its own."""
 
 import re
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +16,7 @@ from daemon.config import load
 from daemon.domain.console import Role
 from daemon.web.passwords import new_user
 from daemon.web.server import serve
-from demo.ports import HOST, free_port
+from demo.ports import HOST, free_port, listens
 from tests.peers import wait_until
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of these tests alone
@@ -85,15 +84,10 @@ def console(house: House, scheme: str = "http") -> Iterator[Site]:
     section = house.settings.web
     url = f"{scheme}://{HOST}:{section.port}"
     try:
-        wait_until(lambda: _listens(section.port), 30, "the console to listen")
+        wait_until(lambda: listens(section.port), 30, "the console to listen")
         with ExitStack() as browsers:
             yield Site(house=house, url=url, browsers=browsers)
     finally:
         stop.set()
         thread.join()
         house.engine.dispose()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0

@@ -1,6 +1,5 @@
 """Two listeners on hosts of their own behind one HAProxy, with one PostgreSQL and one spool: one node to senders."""
 
-import socket
 import subprocess
 import threading
 import time
@@ -15,7 +14,7 @@ from sqlalchemy import func, select
 from daemon.ledger.engine import connect, reading
 from daemon.ledger.queries import Queries
 from daemon.ledger.tables import AssociationRow, InstanceRow, StudyRow
-from demo.ports import HOST, free_port
+from demo.ports import HOST, free_port, listens
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_petct
 from tests.clusters import cluster
 from tests.daemons import OVERREAD, init, results
@@ -53,12 +52,6 @@ class Hospital:
         return count
 
 
-def _reached(address: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((address, port)) == 0
-
-
 @contextmanager
 def _balancer(folder: Path, listeners: list[Host], port: int) -> Iterator[None]:
     """Run HAProxy with the configuration that is shipped, at our addresses."""
@@ -93,7 +86,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
             stack.callback(process.wait)
             stack.callback(process.terminate)
         for host in listeners:
-            wait_until(lambda host=host: _reached(host.address, port), 120, f"the listener at {host.address}")  # type: ignore[misc]
+            wait_until(lambda host=host: listens(port, host.address), 120, f"the listener at {host.address}")  # type: ignore[misc]
         stack.enter_context(_balancer(folder, listeners, port))
         yield Hospital(port=port, url=url, listeners=listeners, archive=archive)
 
@@ -145,4 +138,4 @@ def test_a_host_that_is_cut_off_stalls_and_comes_back(hospital: Hospital, tmp_pa
     second.heal()
     found = results(hospital.archive, study.study_instance_uid)
     assert {kind: len(ids) for kind, ids in found.items()} == {"SEG": 1, "SR": 1}
-    wait_until(lambda: _reached(second.address, hospital.port), 60, "the second listener to be back")
+    wait_until(lambda: listens(hospital.port, second.address), 60, "the second listener to be back")

@@ -22,7 +22,7 @@ from daemon.domain.admission import AllowedCaller, Denial
 from daemon.domain.delivery import Destination, SendOutcome
 from daemon.domain.reception import Verdict
 from daemon.errors import RefusedError, RetryableError
-from demo.ports import HOST
+from demo.ports import HOST, listens
 from tests.dicom_files import CT, ct_file
 from tests.peers import echoscu, wait_until
 from tests.receptions import RememberedObject, RememberingReception
@@ -336,12 +336,6 @@ def test_a_silent_sender_is_hung_up_on() -> None:
     assert reception.objects[0].aborted
 
 
-def accepts(port: int) -> bool:
-    """Tell whether a connection is accepted."""
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
-
-
 def test_stop_lets_a_running_association_finish(tmp_path: Path) -> None:
     """After stop no one new gets in, but an object on its way is taken and answered."""
     begun, go_on = threading.Event(), threading.Event()
@@ -361,7 +355,7 @@ def test_stop_lets_a_running_association_finish(tmp_path: Path) -> None:
     assert begun.wait(60)
     stopper = threading.Thread(target=listener.stop)
     stopper.start()
-    wait_until(lambda: not accepts(port), 60, "the listener to take no more")
+    wait_until(lambda: not listens(port), 60, "the listener to take no more")
     go_on.set()
     sender.join(60)
     association.release()

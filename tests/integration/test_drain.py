@@ -1,6 +1,5 @@
 """SIGTERM with real processes: what is under way is finished, or given back, and never lost."""
 
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from daemon.bootstrap import House
 from daemon.config import load
 from daemon.ledger.queries import JobView
-from demo.ports import HOST, free_port
+from demo.ports import free_port, listens
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_petct
 from tests.daemons import init, serving
 from tests.dicom_files import ct_file
@@ -39,12 +38,6 @@ def kept(config: Path) -> int:
     return len(list((config.parent / "data/spool/objects").glob("*/*")))
 
 
-def accepts(port: int) -> bool:
-    """Tell whether a connection is accepted."""
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
-
-
 def test_an_association_under_way_is_served_to_its_end(tmp_path: Path) -> None:
     """A push that was begun before SIGTERM is acknowledged whole; nobody new gets in meanwhile."""
     port = free_port()
@@ -58,7 +51,7 @@ def test_an_association_under_way_is_served_to_its_end(tmp_path: Path) -> None:
             wait_until(lambda: kept(config) > 5, 60, "the push to begin")
             daemon.process.terminate()
             assert kept(config) < PUSHED, "the push was over before the daemon was told to stop"
-            wait_until(lambda: not accepts(port), 30, "the port to close")
+            wait_until(lambda: not listens(port), 30, "the port to close")
             assert push.result(120).returncode == 0
             assert daemon.process.wait(120) == 0
     assert kept(config) == PUSHED
