@@ -7,7 +7,6 @@ import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
 
 from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
@@ -21,7 +20,6 @@ from daemon.web.reading import Wish
 
 FIELDS = frozenset({"image", "mode", "model", "pixel_spacing_mm", "csrf"})
 _MOST_FIELDS, _MOST_FIELD_BYTES, _FORM_BYTES = 8, 4096, 1 << 16
-_CHUNK = 1 << 20
 # What a pixel of a head may measure.
 _LEAST_MM, _MOST_MM = 0.01, 10.0
 
@@ -48,7 +46,8 @@ async def received(request: Request, visitor: Visitor, folder: Path, limits: Lim
     Raises:
         HTTPException: it is too large or too slow, no form of ours, or of another session.
     """
-    form = await _form(request, folder, limits)
+    path = folder / "upload"
+    form = await _form(request, path, limits)
     try:
         fields = {name: value for name, value in form.items() if isinstance(value, str)}
         if visitor.session and not hmac.compare_digest(fields.get("csrf", "").encode(), visitor.csrf.encode()):
@@ -59,8 +58,7 @@ async def received(request: Request, visitor: Visitor, folder: Path, limits: Lim
         image = form.get("image")
         if not isinstance(image, UploadFile) or not image.size:
             raise HTTPException(422, "Choose a file: the form's field `image` holds none.")
-        path = folder / "upload"
-        digest = await run_in_threadpool(_kept, image, path)
+        digest = await run_in_threadpool(_digest, image, path)
         wish = Wish(
             path=path,
             folder=folder,
@@ -74,11 +72,11 @@ async def received(request: Request, visitor: Visitor, folder: Path, limits: Lim
 
 
 class _Parser(MultiPartParser):
-    """Writes a file into `folder` from its first octet on; starlette would write it where the system keeps such."""
+    """Writes the file to `path` from its first octet on; starlette would write it where the system keeps such."""
 
-    def __init__(self, request: Request, stream: AsyncGenerator[bytes], folder: Path) -> None:
+    def __init__(self, request: Request, stream: AsyncGenerator[bytes], path: Path) -> None:
         super().__init__(request.headers, stream, max_files=1, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD_BYTES)
-        self._folder = folder
+        self._path = path
 
     def on_headers_finished(self) -> None:
         """Begin a part."""
@@ -86,12 +84,11 @@ class _Parser(MultiPartParser):
         image = self._current_part.file
         if image is not None:
             image.file.close()
-            kept = SpooledTemporaryFile(int(self.spool_max_size), dir=str(self._folder))  # noqa: SIM115 - closed with the form
-            image.file = kept  # type: ignore[assignment]  # which is one in all but its class
-            self._files_to_close_on_error[-1] = kept
+            image.file = self._path.open("x+b")
+            self._files_to_close_on_error[-1] = image.file  # type: ignore[call-overload]  # it is closed, no more
 
 
-async def _form(request: Request, folder: Path, limits: Limits) -> FormData:
+async def _form(request: Request, path: Path, limits: Limits) -> FormData:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise HTTPException(415, "Send a form of type multipart/form-data with the file in its field `image`.")
     too_large = HTTPException(413, f"At most {limits.size >> 20} MB are taken (web.try_mb).")
@@ -109,20 +106,18 @@ async def _form(request: Request, folder: Path, limits: Limits) -> FormData:
 
     try:
         async with asyncio.timeout(limits.seconds):
-            return await _Parser(request, bounded(), folder).parse()
+            return await _Parser(request, bounded(), path).parse()
     except TimeoutError as error:
         raise HTTPException(408, f"The upload took longer than {limits.seconds:g} s (web.try_seconds).") from error
     except (MultiPartException, ClientDisconnect) as error:
         raise HTTPException(400, "This is no form with one file.") from error
 
 
-def _kept(image: UploadFile, path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("xb") as target:
-        while chunk := image.file.read(_CHUNK):
-            digest.update(chunk)
-            target.write(chunk)
-    return digest.hexdigest()
+def _digest(image: UploadFile, path: Path) -> str:
+    """Return the SHA-256 of what came; all of it is on `path` then."""
+    image.file.flush()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _mode(text: str) -> Mode:
