@@ -77,7 +77,7 @@ def configured(folder: Path, more: str = "", **keys: str) -> House:
 
 @contextmanager
 def console(house: House, scheme: str = "http") -> Iterator[Site]:
-    """Run a house's console until the block ends."""
+    """Run a house's console until the block ends; it answers when the block begins."""
     stop = threading.Event()
     thread = threading.Thread(target=serve, args=(house, stop))
     thread.start()
@@ -85,6 +85,8 @@ def console(house: House, scheme: str = "http") -> Iterator[Site]:
     url = f"{scheme}://{HOST}:{section.port}"
     try:
         wait_until(lambda: listens(section.port), 30, "the console to listen")
+        # It listens before it is whole, and answers after.
+        httpx.get(f"{url}/healthz", timeout=30, trust_env=False, verify=False)  # noqa: S501 - of no certificate's test
         with ExitStack() as browsers:
             yield Site(house=house, url=url, browsers=browsers)
     finally:
