@@ -34,6 +34,8 @@ class Role(StrEnum):
     PRESENTATION = "presentation"
     KEY_OBJECTS_SERIES = "key-objects-series"
     KEY_OBJECTS = "key-objects"
+    PROBABILITY_SERIES = "probability-series"
+    PROBABILITY = "probability"
 
 
 def derive(role: Role, *parts: str) -> str:

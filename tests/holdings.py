@@ -19,7 +19,7 @@ from tests.houses import PACS
 from tests.manifests import PETCT
 from tests.sources import Case, case
 
-KINDS = (OutputKind.UNCERTAINTY, OutputKind.KEY_IMAGES)
+KINDS = (OutputKind.UNCERTAINTY, OutputKind.PROBABILITY, OutputKind.KEY_IMAGES)
 
 
 @dataclass(frozen=True, kw_only=True)

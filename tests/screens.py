@@ -61,7 +61,7 @@ def site(folder: Path) -> Iterator[tuple[str, str]]:
     other = make_brain_mri(StudyRequest(seed=13, lesions=0, salt="short"), folder / "short")
     port, web = free_port(), free_port()
     with orthanc(folder / "pacs", known={"OVERREAD": port}, http=True) as archive:
-        config = init(folder / "site", port, archive)
+        config = init(folder / "site", port, archive, outputs='["SEG", "SR", "uncertainty", "probability"]')
         users = json.dumps(entries())
         before, _, table = config.read_text().partition("[web]")
         for old, new in (
@@ -76,7 +76,7 @@ def site(folder: Path) -> Iterator[tuple[str, str]]:
         with serving(folder / "site", port):
             for path in (mri.folder, petct.folder, *sorted(other.folder.rglob("*.dcm"))[:3]):
                 storescu(port, [path])
-            wait_until(lambda: counted(config, "deliveries", "CONFIRMED") == 4, 300, "results to be confirmed")
+            wait_until(lambda: counted(config, "deliveries", "CONFIRMED") == 8, 300, "results to be confirmed")
             wait_until(lambda: compared(config)["compared"] == 1, 300, "the second read")
             yield f"http://{HOST}:{web}", petct.study_instance_uid
 
@@ -115,6 +115,7 @@ def visited(browser: Browser, url: str, samples: tuple[str, Path], scheme: Any) 
     yield "shadow", at(page, f"{url}/models", "Second readers")
     yield "compare", at(page, f"{url}/studies/{study}", "Read with other bundles")
     yield "viewer", looked_at(page, f"{url}/studies/{study}")
+    yield "heat", heated(page)
     yield "planes", turned(page)
     yield "answer", tried(page, f"{url}/try", upload)
     page.set_viewport_size({"width": 768, "height": 1024})
@@ -152,8 +153,19 @@ def at(page: Page, address: str, heading: str) -> Page:
     return page
 
 
+def heated(page: Page) -> Page:
+    """Lay the tumour probability over the PET in the open viewer, in place of its CT."""
+    page.uncheck("#v-fuse")
+    page.check("#v-heat")
+    page.wait_for_function("() => document.querySelector('.stage img').src.includes('heat=true')")
+    page.wait_for_load_state("networkidle")
+    return page
+
+
 def turned(page: Page) -> Page:
-    """Look at the study in the open viewer from the front."""
+    """Look at the study in the open viewer from the front, PET over CT."""
+    page.uncheck("#v-heat")
+    page.check("#v-fuse")
     before = shown(page)
     page.select_option("#v-plane", "coronal")
     page.wait_for_function("before => document.querySelector('.stage img').src !== before", arg=before)

@@ -30,7 +30,7 @@ def show(
     picture: Annotated[Path | None, typer.Option(help="Draw what it shows into this PNG file.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one result object; with --picture also draw a SEG on its source, a key image or an uncertainty map.
+    """Show one result object; with --picture also draw a SEG on its source, a key image or a map.
 
     The source's own pixels may name the patient: keep the picture as you keep those.
     """

@@ -293,7 +293,9 @@ class DestinationSection(Section):
     password_file: Path | None = Field(None, description="File with one line user:password that the service wants.")
     ca_file: Path | None = Field(None, description="File with the certificates to trust; left out, the public ones.")
     outputs: tuple[OutputKind, ...] = Field(
-        ALWAYS, min_length=1, description="What goes there, of SEG, SR, key-images, pdf, uncertainty, gsps and kos."
+        ALWAYS,
+        min_length=1,
+        description="What goes there, of SEG, SR, key-images, pdf, uncertainty, probability, gsps and kos.",
     )
     fallback: tuple[ReplacementEntry, ...] = Field(
         (), description="What goes there instead of what it refuses, such as SEG=key-images."

@@ -50,6 +50,7 @@ READ = Concept("READ", PRIVATE_SCHEME, "Read")
 NOT_READ = Concept("NOT-READ", PRIVATE_SCHEME, "Not read")
 RECEIVED = Concept("RECEIVED", PRIVATE_SCHEME, "Received")
 VOXEL_ENTROPY = Concept("VOXEL-ENTROPY", PRIVATE_SCHEME, "Predictive entropy in units of ln 2")
+VOXEL_PROBABILITY = Concept("VOXEL-PROBABILITY", PRIVATE_SCHEME, "Probability that the voxel is tumour")
 LESION_COUNT = Concept("LESION-COUNT", PRIVATE_SCHEME, "Number of lesions")
 
 RATIO = Concept("{0:1}", "UCUM", "range: 0:1")

@@ -14,6 +14,7 @@ class OutputKind(StrEnum):
     KEY_IMAGES = "key-images"
     SUMMARY = "pdf"
     UNCERTAINTY = "uncertainty"
+    PROBABILITY = "probability"
     PRESENTATION = "gsps"
     KEY_OBJECTS = "kos"
 
@@ -37,6 +38,7 @@ SOP_CLASSES: Mapping[OutputKind, str] = {
     OutputKind.KEY_IMAGES: "1.2.840.10008.5.1.4.1.1.7",
     OutputKind.SUMMARY: "1.2.840.10008.5.1.4.1.1.104.1",
     OutputKind.UNCERTAINTY: "1.2.840.10008.5.1.4.1.1.30",
+    OutputKind.PROBABILITY: "1.2.840.10008.5.1.4.1.1.30",
     OutputKind.PRESENTATION: "1.2.840.10008.5.1.4.1.1.11.1",
     OutputKind.KEY_OBJECTS: "1.2.840.10008.5.1.4.1.1.88.59",
 }

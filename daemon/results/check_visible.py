@@ -56,24 +56,34 @@ def check_summary(pages: list[Dataset], context: ResultContext, reading: Reading
 
 
 def check_uncertainty(maps: list[Dataset], context: ResultContext, reading: Reading) -> None:
-    """Compare the map with what inference gave, voxel by voxel at its place in the patient.
+    """Compare the map of the doubt with what inference gave; raises as `_same_map`."""
+    _same_map(maps, context, ("uncertainty", uncertainty(reading)))
+
+
+def check_probability(maps: list[Dataset], context: ResultContext, reading: Reading) -> None:
+    """Compare the map of the probability with what inference gave; raises as `_same_map`."""
+    _same_map(maps, context, ("probability", reading.probability))
+
+
+def _same_map(maps: list[Dataset], context: ResultContext, due: tuple[str, NDArray[np.float32]]) -> None:
+    """Compare a map with what is `due`, (kind, values), voxel by voxel at its place in the patient.
 
     Raises:
         UnprocessableError: a value, a place, the frame of reference or a source instance is another, or the frames do
             not ascend along the normal.
     """
-    (written,) = maps
+    (written,), (kind, expected_values) = maps, due
     grid = context.source.volume.grid
     if written.FrameOfReferenceUID != context.source.header.get("FrameOfReferenceUID"):
-        raise held("uncertainty", "the frame of reference is not the source's")
+        raise held(kind, "the frame of reference is not the source's")
     groups = written.PerFrameFunctionalGroupsSequence
     found = np.array([[float(v) for v in g.PlanePositionSequence[0].ImagePositionPatient] for g in groups])
     expected = np.array([frame.position for frame in context.source.frames])
     if found.shape != expected.shape or float(np.abs(found - expected).max()) > POSITION_TOLERANCE_MM:
-        raise held("uncertainty", "its frames do not lie where the source's slices do, from the low end on")
+        raise held(kind, "its frames do not lie where the source's slices do, from the low end on")
     values = np.asarray(written.pixel_array).reshape(grid.size)
-    if not np.array_equal(values, uncertainty(reading)):
-        raise held("uncertainty", "its values are not what was found")
+    if not np.array_equal(values, expected_values):
+        raise held(kind, "its values are not what was found")
     known = {frame.sop_instance_uid for frame in context.source.frames}
     named = {
         str(image.ReferencedSOPInstanceUID)
@@ -82,7 +92,7 @@ def check_uncertainty(maps: list[Dataset], context: ResultContext, reading: Read
         for image in derivation.SourceImageSequence
     }
     if not named or not named <= known:
-        raise held("uncertainty", "it refers to instances that are not the source's")
+        raise held(kind, "it refers to instances that are not the source's")
 
 
 def _same_area(image: Dataset, index: int, context: ResultContext, mask: NDArray[np.bool_]) -> None:

@@ -9,9 +9,10 @@ from pydicom.dataset import Dataset
 from daemon.domain.output import SOP_CLASSES, OutputKind
 from daemon.errors import FatalError
 from daemon.imaging.read import SourceSeries
+from daemon.results.maps import PROBABILITY_LABEL
 from daemon.results.outlines import outlines
 from daemon.results.picture import OUTLINE
-from daemon.results.views import CIVIDIS, Pixels, View, coloured, grey
+from daemon.results.views import CIVIDIS, INFERNO, Pixels, View, coloured, grey
 
 _BOX = (768, 768)
 _PERCENTILES = (1.0, 99.5)
@@ -45,7 +46,7 @@ def glance(made: Dataset, source: SourceSeries | None) -> Glance:
     if kind == SOP_CLASSES[OutputKind.UNCERTAINTY]:
         return _map(made)
     if kind != SOP_CLASSES[OutputKind.SEGMENTATION]:
-        raise FatalError("this object is no image; --picture is for SEG, key-images and uncertainty")
+        raise FatalError("this object is no image; --picture is for SEG, key-images, uncertainty and probability")
     if source is None:
         raise FatalError("the images that it outlines are freed; look at it in the PACS")
     return _outline(made, source)
@@ -71,4 +72,6 @@ def _outline(made: Dataset, source: SourceSeries) -> Glance:
 def _map(made: Dataset) -> Glance:
     maps = made.pixel_array.reshape(-1, made.Rows, made.Columns)
     brightest = int(maps.sum(axis=(1, 2)).argmax())
-    return Glance(pixels=coloured(maps[brightest], CIVIDIS), title=f"slice {brightest + 1} of {len(maps)}")
+    (mapping,) = made.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence
+    colours = INFERNO if mapping.LUTLabel == PROBABILITY_LABEL else CIVIDIS
+    return Glance(pixels=coloured(maps[brightest], colours), title=f"slice {brightest + 1} of {len(maps)}")

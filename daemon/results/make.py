@@ -14,11 +14,11 @@ from daemon.results import (
     check_visible,
     key_images,
     key_objects,
+    maps,
     presentation,
     report,
     segmentation,
     summary,
-    uncertainty,
 )
 from daemon.results.check import check, complete
 from daemon.results.context import ResultContext
@@ -32,7 +32,8 @@ BESIDE: Mapping[OutputKind, tuple[Builder, Gate]] = {
     OutputKind.SUMMARY: (summary.build, check_visible.check_summary),
     OutputKind.PRESENTATION: (presentation.build, check_pointers.check_presentation),
     OutputKind.KEY_OBJECTS: (key_objects.build, check_pointers.check_key_objects),
-    OutputKind.UNCERTAINTY: (uncertainty.build, check_visible.check_uncertainty),
+    OutputKind.UNCERTAINTY: (maps.build_uncertainty, check_visible.check_uncertainty),
+    OutputKind.PROBABILITY: (maps.build_probability, check_visible.check_probability),
 }
 
 

@@ -1,6 +1,6 @@
 """Slices of what is in the spool as pictures: a slice and its neighbours are read, never a whole series."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -19,7 +19,7 @@ from daemon.imaging.suv import in_units
 from daemon.imaging.volume import Grid, Volume
 from daemon.ledger.holdings import Holding
 from daemon.results.outlines import outlines
-from daemon.results.views import CIVIDIS, CT_WINDOW, INFERNO, SUV_WINDOW, Pixels, View, grey, laid, letters
+from daemon.results.views import CIVIDIS, CT_WINDOW, INFERNO, SUV_WINDOW, Colours, Pixels, View, grey, laid, letters
 from daemon.spool.store import Spool
 from daemon.web.objects import frame_of, window_of
 
@@ -31,6 +31,7 @@ _AMBER = (255, 191, 0)
 _LINE, _CASING, _LETTER = 2, 4, 20
 AIR_HU = -1000.0
 _SAME_PLACE_MM = 0.05
+_COLOURS: Mapping[str, Colours] = {OutputKind.UNCERTAINTY: CIVIDIS, OutputKind.PROBABILITY: INFERNO}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +104,8 @@ def drawn(
         base = laid(ct, np.clip((values - low) / max(high - low, 1e-6), 0, 1), INFERNO, full=0.35)
     marked = base
     for kind, plane in marks:
-        if kind == OutputKind.UNCERTAINTY:
-            marked = laid(marked, np.clip(view.sample(_alone(slice_, plane)), 0, 1), CIVIDIS)
+        if kind in _COLOURS:
+            marked = laid(marked, np.clip(view.sample(_alone(slice_, plane)), 0, 1), _COLOURS[kind])
     picture = Image.fromarray(marked)
     for kind, plane in marks:
         if kind == OutputKind.SEGMENTATION:

@@ -27,7 +27,7 @@ from daemon.web.wado import of_series
 
 router = APIRouter()
 Viewer = Annotated[Visitor, Depends(allowed(Role.VIEWER))]
-MARKS = (OutputKind.SEGMENTATION, OutputKind.UNCERTAINTY)
+MARKS = (OutputKind.SEGMENTATION, OutputKind.UNCERTAINTY, OutputKind.PROBABILITY)
 _DRAWING = threading.BoundedSemaphore(2)
 _SHOWN = frozenset({"MR", "CT", "PT"})
 
@@ -44,6 +44,7 @@ class Asked:
     opacity: int
     outline: bool
     doubt: bool
+    heat: bool
     ct: str
     plane: Plane | None
 
@@ -57,6 +58,7 @@ class Pictures:
     ct: str
     outlined: bool
     doubted: bool
+    heated: bool
 
 
 def asked(  # noqa: PLR0913, PLR0917 - the query's parts
@@ -65,11 +67,12 @@ def asked(  # noqa: PLR0913, PLR0917 - the query's parts
     opacity: Annotated[int, Query(ge=0, le=100)] = 100,
     outline: bool = True,  # noqa: FBT001, FBT002 - the same
     doubt: bool = False,  # noqa: FBT001, FBT002 - the same
+    heat: bool = False,  # noqa: FBT001, FBT002 - the same
     ct: Annotated[str, Query(pattern=r"^[0-9.]{0,64}$")] = "",
     plane: Plane | None = None,
 ) -> Asked:
     """Return how a slice is asked for."""
-    return Asked(low=low, high=high, opacity=opacity, outline=outline, doubt=doubt, ct=ct, plane=plane)
+    return Asked(low=low, high=high, opacity=opacity, outline=outline, doubt=doubt, heat=heat, ct=ct, plane=plane)
 
 
 @router.get("/studies/{study}/series/{series}/slices/{index}")
@@ -94,7 +97,7 @@ def picture(
         ct = None
         if lower:
             ct = beneath(spool, lower, found) if plane is None else grey(under(spool, lower, found, AIR_HU), *CT_WINDOW)
-        wanted = [kind for kind, on in zip(MARKS, (how.outline, how.doubt), strict=True) if on]
+        wanted = [kind for kind, on in zip(MARKS, (how.outline, how.doubt, how.heat), strict=True) if on]
         marks = []
         for one in _marks(console, sought, wanted):
             mark = mark_of(spool, one, found) if plane is None else marked(spool, one, stack, (plane, index))
@@ -137,6 +140,7 @@ def pictures(console: Console, lines: Sequence[SeriesLine], study: str, jobs: Se
         ct=ct if first.modality == "PT" else "",
         outlined=OutputKind.SEGMENTATION in marks,
         doubted=OutputKind.UNCERTAINTY in marks,
+        heated=OutputKind.PROBABILITY in marks,
     )
 
 

@@ -109,7 +109,7 @@ def extent(grid: Grid, plane: str) -> float:
 
 @pytest.mark.parametrize("plane", ["coronal", "sagittal"])
 def test_the_outline_is_in_every_plane(place: tuple[Site, Kept], browser: httpx.Client, plane: str) -> None:
-    """It changes a slice exactly where the segmentation has voxels of it; the uncertainty is there too."""
+    """It changes a slice exactly where the segmentation has voxels of it; the maps are there too."""
     _, kept = place
     mask = kept.case.labels > 0
     seen = mask[::-1].transpose(1, 0, 2) if plane == "coronal" else mask[::-1].transpose(2, 0, 1)
@@ -122,8 +122,10 @@ def test_the_outline_is_in_every_plane(place: tuple[Site, Kept], browser: httpx.
     assert np.all(np.abs(changed.max(axis=0) - (inside.max(axis=0) + 1) * scale) <= 4)
     bare, marked = (pixels(browser, f"{path}/{empty}", plane=plane, outline=on) for on in ("false", "true"))
     assert np.array_equal(bare, marked)
-    doubt = pixels(browser, f"{path}/{key}", plane=plane, outline="false", doubt="true")
-    assert not np.array_equal(doubt, without)
+    for mark in ("doubt", "heat"):
+        assert not np.array_equal(
+            pixels(browser, f"{path}/{key}", plane=plane, outline="false", **{mark: "true"}), without
+        )
 
 
 @pytest.mark.parametrize("first", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
@@ -178,6 +180,19 @@ def test_window_fusion_and_uncertainty_change_the_picture(place: tuple[Site, Kep
         alone[INNER, INNER] == 0
     ).sum()
     assert not np.array_equal(pixels(browser, path, outline="false", doubt="true"), alone)
+
+
+def test_the_heat_map_is_of_the_tumour_probability(place: tuple[Site, Kept], browser: httpx.Client) -> None:
+    """A slice is coloured by its probability, from none at 0; the page offers it."""
+    _, kept = place
+    index = int(kept.case.labels.any(axis=(1, 2)).argmax())
+    path, grid = f"{series(kept, 'PT')}/slices/{index}", kept.case.context.source.volume.grid
+    bare, hot = (pixels(browser, path, outline="false", heat=on) for on in ("false", "true"))
+    chance = View.fitted(grid, index, (SIDE, SIDE)).of_slice(kept.case.reading.probability, grid)
+    wanted = laid(bare.astype(np.uint8), np.clip(chance, 0, 1), INFERNO).astype(np.int16)
+    assert np.abs(hot - wanted)[INNER, INNER].max() <= 2
+    assert not np.array_equal(hot, bare)
+    assert 'id="v-heat"' in browser.get(f"/studies/{kept.study}").text
 
 
 def test_the_page_shows_a_slice_before_any_script_runs(place: tuple[Site, Kept], browser: httpx.Client) -> None:

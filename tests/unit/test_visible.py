@@ -1,4 +1,4 @@
-"""PDF, uncertainty map, presentation states and key object selections: made alike twice, and held when spoiled."""
+"""PDF, maps, presentation states and key object selections: made alike twice, and held when spoiled."""
 
 import base64
 import re
@@ -24,7 +24,8 @@ from tests.matrix import MATRIX, brain, framewise, uneven
 from tests.sources import Case, case
 
 KINDS = tuple(kind for kind in BESIDE if kind is not OutputKind.KEY_IMAGES)
-PDF, MAP, LINES, KEYS = OutputKind.SUMMARY, OutputKind.UNCERTAINTY, OutputKind.PRESENTATION, OutputKind.KEY_OBJECTS
+PDF, LINES, KEYS = OutputKind.SUMMARY, OutputKind.PRESENTATION, OutputKind.KEY_OBJECTS
+DOUBT, HEAT = OutputKind.UNCERTAINTY, OutputKind.PROBABILITY
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_the_gate_passes_and_a_repeat_is_equal(name: str, tmp_path: Path) -> Non
     assert [one.content for one in first] == [one.content for one in second]
     assert built.context.source.headers == before
     lines = {LINES} if built.labels.any() else set()
-    assert {one.kind for one in first} & set(KINDS) == {PDF, MAP, KEYS, *lines}
+    assert {one.kind for one in first} & set(KINDS) == {PDF, DOUBT, HEAT, KEYS, *lines}
 
 
 @pytest.mark.parametrize("source", [framewise, uneven])
@@ -100,8 +101,9 @@ def other_source(made: Dataset) -> None:
 @pytest.mark.parametrize(
     ("kind", "spoil", "said"),
     [
-        (MAP, other_value, "values"),
-        (MAP, descending, "from the low end on"),
+        (DOUBT, other_value, "values"),
+        (HEAT, other_value, "probability.*values"),
+        (DOUBT, descending, "from the low end on"),
         (LINES, moved_line, "enclose"),
         (LINES, other_slice, "slices of the outline"),
         (KEYS, one_slice_less, "slices to look at"),
@@ -117,13 +119,14 @@ def test_what_was_spoiled_is_held(sound: Case, kind: OutputKind, spoil: Callable
         BESIDE[kind][1](objects, sound.context, sound.reading)
 
 
-def test_the_map_reads_as_a_volume_of_entropy(sound: Case) -> None:
+@pytest.mark.parametrize("kind", [DOUBT, HEAT])
+def test_a_map_reads_as_a_volume(sound: Case, kind: OutputKind) -> None:
     """An independent reader finds the values where they are in the patient."""
-    made = make(sound.context, sound.reading, (MAP,))
-    volume = hd.imread(BytesIO(next(one.content for one in made if one.kind is MAP))).get_volume()
+    made = make(sound.context, sound.reading, (kind,))
+    volume = hd.imread(BytesIO(next(one.content for one in made if one.kind is kind))).get_volume()
     grid = sound.context.source.volume.grid
     at = (int(sound.reading.labels.any(axis=(1, 2)).argmax()), 30, 30)
-    expected = sound.reading.entropy[at] / np.log(2)
+    expected = sound.reading.probability[at] if kind is HEAT else sound.reading.entropy[at] / np.log(2)
     point = grid.points(np.array([at]))
     found = np.rint(np.linalg.inv(volume.affine) @ np.array([*point[0], 1]))[:3].astype(int)
     assert volume.array[tuple(found)] == pytest.approx(expected, abs=1e-6)

@@ -18,7 +18,8 @@
   let places = {}; // by plane: the slice that was looked at last
 
   function address(number) {
-    const query = new URLSearchParams({ outline: on("outline"), doubt: on("doubt"), opacity: part("opacity").value });
+    const marks = { outline: on("outline"), heat: on("heat"), doubt: on("doubt") };
+    const query = new URLSearchParams({ ...marks, opacity: part("opacity").value });
     const level = parseFloat(part("level").value), width = parseFloat(part("width").value);
     if (usual && Number.isFinite(level) && width > 0) {
       query.set("low", level - width / 2);
