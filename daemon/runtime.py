@@ -21,6 +21,8 @@ LOGGER = logging.getLogger(__name__)
 LISTENING = "listening"
 # The same of the console.
 CONSOLE = "console"
+# The same of each part, whatever it does: which one it is.
+RUNNING = "running"
 SUPERVISED = "OVERREAD_SUPERVISED"
 POLL_SECONDS = 0.5
 RETIRE_SECONDS = 60.0
@@ -216,21 +218,22 @@ class Supervisor:
     ) -> None:
         self._seconds = seconds + DRAIN_SECONDS
         self._lost = lost
-        self._commands = [[sys.executable, "-m", "daemon", part, "--config", str(config)] for part in parts]
+        self._parts = tuple(parts)
+        self._commands = [[*_program(), part, "--config", str(config)] for part in parts]
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Supervise until `stop`, then let every part finish what it has in hand."""
         due = dict.fromkeys(range(len(self._commands)), 0.0)
         while not stop.is_set():
-            for index, command in enumerate(self._commands):
+            for index in range(len(self._commands)):
                 child = self._children.get(index)
                 if child is not None and child.poll() is None:
                     continue
                 if child is not None and due[index] == 0.0:
-                    LOGGER.error("%s ended with %s; starting it again", command[3], child.returncode)
+                    LOGGER.error("%s ended with %s; starting it again", self._parts[index], child.returncode)
                     due[index] = time.monotonic() + RESTART_SECONDS
-                    self._tell(command[3], child)
+                    self._tell(self._parts[index], child)
                 if time.monotonic() >= due[index]:
                     due[index] = 0.0 if self._started(index) else time.monotonic() + RESTART_SECONDS
             stop.wait(POLL_SECONDS)
@@ -252,7 +255,7 @@ class Supervisor:
         try:
             child = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, SUPERVISED: "1"})
         except OSError as error:
-            LOGGER.error("%s cannot be started now (%s); tried again", command[3], error.strerror)  # noqa: TRY400
+            LOGGER.error("%s cannot be started now (%s); tried again", self._parts[index], error.strerror)  # noqa: TRY400
             return False
         _let_go(before)
         self._children[index] = child
@@ -270,6 +273,12 @@ class Supervisor:
                 child.kill()
                 child.wait()
             _let_go(child)
+
+
+def _program() -> list[str]:
+    """Return what runs this very package, though another of its name lie in the working directory."""
+    ours = Path(__file__).resolve().parents[1]
+    return [sys.executable, *([] if ours == Path.cwd() else ["-P"]), "-m", "daemon"]
 
 
 def _let_go(child: subprocess.Popen[bytes] | None) -> None:

@@ -27,6 +27,7 @@ from dicom_fixtures.studies import StudyRequest, StudyTruth, make_brain_mri, mak
 
 DEADLINE_SECONDS = 300.0
 MODALITY = "MODALITY"
+LOG = "daemon.log"
 OVERREAD = [sys.executable, "-m", "daemon"]
 # A pipe has no width; the summary wants one.
 console = Console() if sys.stdout.isatty() else Console(width=150)
@@ -47,6 +48,8 @@ def main(
     seed: Annotated[int, typer.Option(help="Other seeds make other patients.")] = 11,
 ) -> None:
     """Run the demo; exit 1 where a result does not arrive."""
+    if out.exists() and any(out.iterdir()) and not (out / LOG).exists():
+        raise typer.BadParameter(f"{out} holds what no demo wrote: name another folder with --out")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     with ExitStack() as stack:
@@ -55,7 +58,7 @@ def main(
         studies = _studies(work, seed)
         pacs_port, port = free_port(), free_port()
         pacs = stack.enter_context(running(work / "pacs", pacs_port, port))
-        stack.enter_context(_daemon(work / "site", out / "daemon.log", (port, pacs_port)))
+        stack.enter_context(_daemon(work / "site", out / LOG, (port, pacs_port)))
         console.print(f"PACS: {pacs.name} on port {pacs_port}; overread on port {port}")
         console.rule("push, read, return")
         arrived = _push_and_wait(studies, pacs, port)

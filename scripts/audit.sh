@@ -20,6 +20,7 @@ fi
 $tools/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible \
     -o build/sbom.json 2>/dev/null
 echo "audit: wrote build/sbom.json"
+rm -f build/audit.json
 $tools/bin/pip-audit -r requirements.lock --require-hashes --disable-pip --progress-spinner off -f json \
     -o build/audit.json 2>build/audit.log || true
 $tools/bin/python - <<'PY'

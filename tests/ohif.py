@@ -56,6 +56,13 @@ _PLACES = f"""([points, id]) => {{
 _SHA256 = "async values => [...new Uint8Array(await crypto.subtle.digest('SHA-256', values))]"
 _PIXELS = f"""() => ({_SHA256})(
     window.cornerstone.cache.getImage({_VIEWPORTS}[0].getCurrentImageId()).getPixelData())"""
+# All voxels of a map, once it is loaded, as OHIF keeps them.
+_MAP = f"""() => window.cornerstone.cache
+    .getVolume({_SETS}.find(one => one.Modality === 'PMAP').displaySetInstanceUID)"""
+_MAPPED = f"""() => {{
+    const found = ({_MAP})().voxelManager.getCompleteScalarDataArray();
+    return [found.constructor.name, [...found]];
+}}"""
 _PDF = f"""async () => {{
     const address = document.querySelector('object[type="application/pdf"]').data;
     return ({_SHA256})(await (await fetch(address)).arrayBuffer());
@@ -131,6 +138,12 @@ class Viewer:
             arg=rows,
         )
         return bytes(self.page.evaluate(_PIXELS)).hex()
+
+    def map(self) -> tuple[str, NDArray[np.float64]]:
+        """Return of what kind the numbers of the map are, and all of them, once it is loaded."""
+        self.page.wait_for_function(f"() => ({_MAP})()?.loadStatus?.loaded")
+        kind, values = self.page.evaluate(_MAPPED)
+        return str(kind), np.asarray(values)
 
     def pdf(self) -> str:
         """Return the SHA-256 of the document that is shown."""

@@ -13,6 +13,7 @@ from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 
 from daemon.dimse.listener import Listener, ListenerSettings
+from daemon.dimse.requestor import keep_answers
 from daemon.domain.assembly import Patience
 from daemon.domain.evidence import Notice
 from daemon.domain.model_bundle import BundleRef, InstalledBundle
@@ -105,6 +106,7 @@ class Site:
         contexts = [build_context(uid, ExplicitVRLittleEndian) for uid in CLASSES.values()]
         association = entity.associate(HOST, self.listener.port, contexts=contexts, ae_title="OVERREAD")
         assert association.is_established
+        keep_answers(association)
         self.standing += 1
         self._agreed()
         try:

@@ -21,13 +21,13 @@ global(
 )
 template(name="whole" type="string" string="\\"%rawmsg:::json%\\"\\n")
 ruleset(name="kept") {{ action(type="omfile" file="{kept}" template="whole") }}
+module(load="imudp")
+input(type="imudp" address="{host}" port="{port}" ruleset="kept")
 module(
   load="imtcp" streamDriver.name="gtls" streamDriver.mode="1" streamDriver.authMode="x509/name"
   permittedPeer=["{permitted}"]
 )
 input(type="imtcp" address="{host}" port="{port}" ruleset="kept")
-module(load="imudp")
-input(type="imudp" address="{host}" port="{port}" ruleset="kept")
 action(type="omfile" file="{folder}/own.log")
 """
 

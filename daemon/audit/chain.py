@@ -1,13 +1,14 @@
 """The audit log's file: one JSON line an event, each holding the SHA-256 of the line before it.
 
 A small file beside it remembers the newest line (its number, its digest, where it ends), so that an append need not
-read the log and a log that lost its end is told from one that never had it. Several processes append: they take turns
-by a lock on that file.
+read the log and a log that lost its end is told from one that never had it. It is there before the first line is: a log
+with lines but without it may have lost some. Several processes append: they take turns by a lock on that file.
 """
 
 import fcntl
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+LOGGER = logging.getLogger(__name__)
 START = "0" * 64
-_MOST_HEAD_BYTES = 4096
+# What stands for the digest of a line that nobody remembers: no line has it, so the next one never fits.
+FORGOTTEN = "f" * 64
+# Written in one go over what was there, and longer than it can be.
+_HEAD_SIZE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +64,8 @@ class Chain:
         """Append `documents`, in order, and return when they are durable.
 
         A line that a crash cut short is dropped first: nobody was told that it was written. Where the log lost lines
-        that it had, the chain goes on from those lines, so that their absence stays to be seen.
+        that it had, the chain goes on from those lines, so that their absence stays to be seen. Where nothing remembers
+        the newest line, what comes first now follows none, for the same reason.
 
         Raises:
             OSError: they cannot be written; none is.
@@ -74,9 +80,7 @@ class Chain:
                 if fresh:
                     _sync_folder(self.path.parent)
                 # After the log's own flush: the head must never name a line that a loss of power takes back.
-                content = json.dumps([head.number, head.digest, head.end]).encode()
-                os.pwrite(head_file, content, 0)
-                os.ftruncate(head_file, len(content))
+                _write_head(head_file, head)
             finally:
                 os.close(log)
 
@@ -135,8 +139,13 @@ class Chain:
 
     def _newest(self, head_file: int, log: int) -> Head:
         """Return the newest line, and leave `log` ending after it."""
-        head = _read_head(head_file) or Head()
         size = os.fstat(log).st_size
+        head = _read_head(head_file)
+        if head is None and size:
+            return self._forgotten(log, size)
+        if head is None:
+            head = Head()
+            _write_head(head_file, head)
         if size < head.end:
             size = _end_line(log, size)
             head = Head(number=head.number, digest=head.digest, end=size)
@@ -148,6 +157,16 @@ class Chain:
             os.ftruncate(log, whole)
         os.lseek(log, whole, os.SEEK_SET)
         return head
+
+    def _forgotten(self, log: int, size: int) -> Head:
+        """Return a newest line that is none, and leave `log` ending after a whole line."""
+        LOGGER.error(
+            "the file that remembers the newest line of the audit log is gone or damaged: lines may have been cut off; "
+            "compare the log with a copy"
+        )
+        end = _end_line(log, size)
+        os.lseek(log, end, os.SEEK_SET)
+        return Head(number=sum(1 for _ in self.lines()), digest=FORGOTTEN, end=end)
 
 
 def _end_line(log: int, size: int) -> int:
@@ -200,18 +219,29 @@ def _document(raw: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
+def _write_head(handle: int, head: Head) -> None:
+    """Keep `head`, durably where there was none; later ones lie in its place, so that a loss of power leaves one."""
+    fresh = os.fstat(handle).st_size < _HEAD_SIZE
+    os.pwrite(handle, json.dumps([head.number, head.digest, head.end]).encode().ljust(_HEAD_SIZE), 0)
+    if fresh:
+        os.fsync(handle)
+
+
 def _read_head(handle: int) -> Head | None:
     try:
-        number, digest, end = json.loads(os.pread(handle, _MOST_HEAD_BYTES, 0))
-        return Head(number=int(number), digest=str(digest), end=int(end))
-    except (ValueError, TypeError):
+        number, digest, end = json.loads(os.pread(handle, _HEAD_SIZE, 0))
+        head = Head(number=int(number), digest=str(digest), end=int(end))
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return None
+    return head if head.number >= 0 and head.end >= 0 else None
 
 
 def _fault(line: Line, before: Head, head: Head | None) -> str:
     """Return what is wrong with a line that follows `before`, or ""."""
     if line.document is None:
         return "not a line of the log"
+    if line.document.get("previous") == FORGOTTEN:
+        return "written after the file that remembers the newest line was gone: lines before it may have been cut off"
     if line.document.get("previous") != before.digest or line.document.get("number") != line.place:
         return "does not follow the line before it: that one was changed, or lines between them were removed"
     if head is not None and line.place == head.number and line.digest != head.digest:

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -24,6 +24,8 @@ from daemon.errors import OverreadError
 
 LOGGER = logging.getLogger(__name__)
 RETRY = RetryPolicy(first=timedelta(seconds=5), longest=timedelta(minutes=5))
+# From the end of a batch to the next; with `Link.most` the messages a second that docs/audit.md promises.
+_PAUSE = 1.0
 # Written in one go over what was there, and longer than it can be.
 _SIZE = 4096
 _MOST_REASON = 300
@@ -64,18 +66,24 @@ class _Batch:
 
 
 class Forwarder:
-    """Sends what the log holds and the repository does not; `hostname` is this machine's."""
+    """Sends what the log holds and the repository does not; `hostname` is this machine's.
 
-    def __init__(self, chain: Chain, link: Link, clock: Clock, hostname: str) -> None:
+    `elapsed` gives seconds that no setting of the clock moves; what is due goes by them.
+    """
+
+    def __init__(
+        self, chain: Chain, link: Link, clock: Clock, hostname: str, elapsed: Callable[[], float] = time.monotonic
+    ) -> None:
         self._chain = chain
         self._link = link
         self._clock = clock
         self._hostname = hostname
+        self._elapsed = elapsed
         self._due = 0.0
 
     def step(self) -> int:
         """Send one batch where one is due; return how many messages the repository has taken."""
-        if time.monotonic() < self._due:
+        if self._elapsed() < self._due:
             return 0
         with _held(_place(self._chain)) as handle:
             if handle is None:
@@ -89,6 +97,7 @@ class Forwarder:
             except OverreadError as error:
                 self._failed(handle, position, str(error))
                 return 0
+            self._due = self._elapsed() + _PAUSE
             _write(handle, batch.after)
             if position.failures:
                 LOGGER.info("audit messages go out again")
@@ -130,7 +139,7 @@ class Forwarder:
         since = before.since or self._clock.now().isoformat(timespec="seconds")
         _write(handle, replace(before, failures=before.failures + 1, since=since, reason=reason))
         # One forwarder sends to a repository: there is no crowd to spread.
-        self._due = time.monotonic() + RETRY.wait(before.failures + 1, 1.0).total_seconds()
+        self._due = self._elapsed() + RETRY.wait(before.failures + 1, 1.0).total_seconds()
 
 
 def progress(chain: Chain) -> Progress:

@@ -7,7 +7,7 @@ import typer
 
 from daemon.cli.audit import note_action
 from daemon.cli.ledger import Limit, house, missing
-from daemon.cli.output import ConfigOption, JsonOption, emit, plain, table
+from daemon.cli.output import ConfigOption, JsonOption, emit, one_of, plain, table
 
 app = typer.Typer(help="Results on their way to destinations.", no_args_is_help=True)
 StateOption = Annotated[str | None, typer.Option(help="Only in this state, such as DEAD or UNCONFIRMED.")]
@@ -23,7 +23,10 @@ def list_deliveries(
     as_json: JsonOption = False,
 ) -> None:
     """List deliveries, newest first; what is DEAD or UNCONFIRMED says why and how to mend it."""
+    from daemon.domain.delivery import DeliveryState
+
     columns = ("id", "output_id", "kind", "destination", "state", "attempts", "due_at", "detail")
+    state = one_of(DeliveryState, state)
     rows = house(config).queries.deliveries(state=state, destination=destination, limit=limit)
     table("deliveries", rows, columns, as_json=as_json)
 
@@ -49,7 +52,7 @@ def replay(
     """Send DEAD and UNCONFIRMED deliveries again: the same objects with the same UIDs; REPLACED ones where named."""
     from daemon.domain.delivery import MISSING, REPLAYABLE, DeliveryState, Selection
 
-    ended = [s.value for s in REPLAYABLE]
+    ended, state = [s.value for s in REPLAYABLE], one_of(DeliveryState, state)
     if state is not None and state not in ended:
         raise typer.BadParameter(f"state {state!r}: only {' and '.join(ended)} can be replayed")
     if not (deliveries or state or destination or since):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from daemon.bootstrap import House
     from daemon.config.sections import ListenerSection
     from daemon.config.web import WebSection
+    from daemon.domain.delivery import Destination
     from daemon.inference.bundle import Bundle
 
 
@@ -80,8 +81,14 @@ def _examine(house: "House") -> Iterator[Finding]:
     if not destinations:
         yield Finding(check="destinations", ok=False, detail="none: add one with `overread destinations add`")
     for name, destination in destinations.items():
-        answer = house.courier().echo(destination)
-        yield Finding(check=f"destination {name}", ok=answer.ok, detail=answer.detail)
+        yield _guarded(f"destination {name}", lambda there=destination: _echoed(house, there))  # type: ignore[misc]
+
+
+def _echoed(house: "House", destination: "Destination") -> str:
+    answer = house.courier().echo(destination)
+    if not answer.ok:
+        raise OverreadError(answer.detail)
+    return answer.detail
 
 
 def _guarded(name: str, check: Callable[[], str]) -> Finding:

@@ -7,7 +7,7 @@ import typer
 
 from daemon.cli.audit import note_action
 from daemon.cli.ledger import Limit, house, missing
-from daemon.cli.output import ConfigOption, JsonOption, emit, plain, table
+from daemon.cli.output import ConfigOption, JsonOption, emit, one_of, plain, table
 
 app = typer.Typer(help="Corrected outlines that came back, and people's word on results.", no_args_is_help=True)
 JobArgument = Annotated[int, typer.Argument(help="Id, as `jobs list` has it.")]
@@ -22,10 +22,11 @@ def list_feedback(
     as_json: JsonOption = False,
 ) -> None:
     """List feedback, newest first; what is UNLINKED says why it is of no result of ours."""
+    from daemon.domain.feedback import FeedbackState
     from daemon.ledger.opinions import Opinions
 
     columns = ("id", "kind", "state", "at", "by", "job_id", "model", "version", "evidence", "dice", "ml", "detail")
-    rows = Opinions(house(config).engine).listed(study=study, state=state, limit=limit)
+    rows = Opinions(house(config).engine).listed(study=study, state=one_of(FeedbackState, state), limit=limit)
     table("feedback", rows, columns, as_json=as_json)
 
 

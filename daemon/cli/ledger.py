@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from daemon.cli.audit import note_action
-from daemon.cli.output import EXIT_ERROR, ConfigOption, JsonOption, cell, emit, plain, table
+from daemon.cli.output import EXIT_ERROR, ConfigOption, JsonOption, cell, emit, one_of, plain, table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,8 +113,10 @@ def list_jobs(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first; one with a refusal reports it instead of reading."""
+    from daemon.domain.job import JobState
+
     columns = ("id", "bundle", "version", "refusal", "state", "reason", "detail", "attempts", "created_at")
-    rows = house(config).queries.jobs(state=state, limit=limit)
+    rows = house(config).queries.jobs(state=one_of(JobState, state), limit=limit)
     table("jobs", rows, (*columns, "study_instance_uid"), as_json=as_json)
 
 

@@ -1,6 +1,7 @@
 """The application and its exit codes: 0 done, 1 failed, 2 wrong usage, 3 not processed."""
 
 import sys
+from pathlib import Path
 
 import typer
 
@@ -76,6 +77,12 @@ def main() -> None:
         app()
     except OverreadError as error:
         typer.secho(f"overread: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(EXIT_ERROR)
+    except OSError as error:
+        # A path may be of a patient's; the one that was typed is its typist's.
+        named = next((one for one in sys.argv[1:] if error.filename and Path(one) == Path(str(error.filename))), "")
+        where = named or log.place(error.__traceback__)
+        typer.secho(f"overread: {where}: {error.strerror or type(error).__name__}", err=True, fg=typer.colors.RED)
         sys.exit(EXIT_ERROR)
     except Exception as error:  # noqa: BLE001 - the edge: whatever it was, nothing of its words may be shown
         said = f"overread: unexpected {type(error).__name__} at {log.place(error.__traceback__)}; please report it"

@@ -91,19 +91,21 @@ def upgrade(here: "House", *, copied: bool) -> None:
 
 
 def _stopped(here: "House") -> None:
-    """Check that no listener runs on this machine, and nothing on another that shares the ledger's server.
+    """Check that no part of the daemon runs on this machine, and nothing on another that shares the ledger's server.
 
     Raises:
         FatalError: something does.
     """
     from daemon.errors import FatalError
     from daemon.ledger.server import others
-    from daemon.runtime import LISTENING, mark
+    from daemon.runtime import LISTENING, RUNNING, mark
 
     if processes := others(here.engine):
         raise FatalError(f"the ledger is in use by {', '.join(processes)} (process@machine): stop them, then change it")
     if address := mark(here.settings.data.folder / LISTENING):
         raise FatalError(f"the daemon runs and listens at {address}: stop it, then change its ledger")
+    if part := mark(here.settings.data.folder / RUNNING):
+        raise FatalError(f"`overread {part}` runs, maybe with others: stop the daemon, then change its ledger")
 
 
 def _house(config: Path | None) -> "House":

@@ -122,11 +122,13 @@ def shadow(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def verify(config: ConfigOption = None, models: ModelsOption = None, as_json: JsonOption = False) -> None:
     """Check signatures and digests, run every bundle's golden input; exit 1 where a single bit differs."""
+    from daemon.inference.bundle import needed
     from daemon.inference.session import Model
     from daemon.inference.session import verify as golden
 
+    folder, keys = _configured(config)
     rows = []
-    for bundle in _bundles(config, models):
+    for bundle in needed(models or folder, keys):
         wrong = golden(Model(bundle))
         detail = f"differs in {', '.join(wrong)}" if wrong else "golden outputs reproduced to the bit"
         named = {"name": bundle.ref.name, "version": bundle.ref.version, "signature": bundle.signature}

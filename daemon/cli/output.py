@@ -2,12 +2,17 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="overread.toml, or its folder; else $OVERREAD_CONFIG, else here.")
@@ -16,6 +21,19 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 EXIT_ERROR = 1
 EXIT_NOT_PROCESSED = 3
+# Of a table that goes to a file or a pipe.
+_WIDE = 240
+
+
+def one_of(states: type[StrEnum], given: str | None) -> str | None:
+    """Return a state as the ledger has it, however it was typed; None where none was given.
+
+    Raises:
+        typer.BadParameter: there is none of that name.
+    """
+    if given is None or given.upper() in set(states):
+        return given and given.upper()
+    raise typer.BadParameter(f"state {given!r}: {', '.join(states)}")
 
 
 def emit(value: object) -> None:
@@ -41,13 +59,23 @@ def table(title: str, rows: Sequence[object], columns: Sequence[str], *, as_json
     if as_json:
         emit(list(rows))
         return
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    drawn = Table(*[c.replace("_", " ") for c in columns], title=title, title_justify="left")
+    heads = [Column(name.replace("_", " "), overflow="fold") for name in columns]
+    drawn = Table(*heads, title=title, title_justify="left")
     for row in rows:
         drawn.add_row(*[cell(getattr(row, column)) for column in columns])
-    Console().print(drawn if rows else f"no {title}")
+    screen().print(drawn if rows else f"no {title}")
+
+
+def screen() -> "Console":
+    """Return what tables are drawn on: nothing in a text is markup, and nothing is cut where there is no terminal."""
+    from rich.console import Console
+
+    console = Console(markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _WIDE
+    return console
 
 
 def cell(value: object) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from daemon.cli.output import EXIT_NOT_PROCESSED, JsonOption, emit
+from daemon.cli.output import EXIT_NOT_PROCESSED, JsonOption, emit, screen
 
 if TYPE_CHECKING:
     from daemon.domain.output import OutputKind
@@ -103,6 +103,7 @@ def _study(study: "StudyFiles", built: "BundleReader", model: str | None, target
     from daemon.errors import UnprocessableError
     from daemon.services.analyse import Task, analyse
 
+    created_at = max(i.received_at for i in study.instances)
     for chosen in choice.chosen:
         bundle = installed[chosen.bundle]
         digests = tuple(sorted(i.digest for s in chosen.series.values() for i in s.instances))
@@ -111,10 +112,12 @@ def _study(study: "StudyFiles", built: "BundleReader", model: str | None, target
         report = JobReport(
             study_instance_uid=study.uid, state="COMPLETED", model=f"{bundle.ref.name} {bundle.ref.version}"
         )
+        # Of this run alone: another has other dates in its objects, and may have had other passes.
+        run = f"{bundle.ref.digest} at {created_at.isoformat()}"
         task = Task(
-            job_key=job_key(job_input, bundle.ref.digest),
+            job_key=job_key(job_input, run),
             study_instance_uid=study.uid,
-            created_at=max(i.received_at for i in study.instances),
+            created_at=created_at,
             paths={role: study.paths(s) for role, s in chosen.series.items()},
             bundle=bundle,
             unread=chosen.unread,
@@ -165,7 +168,6 @@ def _fill(report: JobReport, analysis: "Analysis", target: _Target) -> None:
 
 
 def _print(reports: list[JobReport], unreadable: int) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     drawn = Table("model", "state", "answer", "probability", "risk", "lesions", "volume ml", "seconds")
@@ -180,7 +182,7 @@ def _print(reports: list[JobReport], unreadable: int) -> None:
             ", ".join(f"{lesion['volume_ml']:.1f}" for lesion in r.lesions),
             f"{sum(r.seconds.values()):.1f}",
         )
-    console = Console()
+    console = screen()
     console.print(drawn)
     for r in reports:
         for output in r.outputs:

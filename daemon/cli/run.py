@@ -46,7 +46,10 @@ def init(
         typer.echo(f"kept {path}")
     else:
         listener = parse_listener(ae_title, port, tuple(allow or ()))
-        text = template(listener.model_dump(), [parse_destination(text) for text in destination or ()])
+        destinations = [parse_destination(text) for text in destination or ()]
+        if len({one.name for one in destinations}) < len(destinations):
+            raise typer.BadParameter("--destination: give every destination a name of its own")
+        text = template(listener.model_dump(), destinations)
         # Only now: a file with a wrong value would be kept, and refused, by every later init.
         folder.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)  # it may hold the password of the ledger's server
@@ -327,13 +330,13 @@ def _running(config: Path | None, command: str) -> "Iterator[tuple[House, thread
     from daemon import log
     from daemon.bootstrap import House
     from daemon.config import load
-    from daemon.runtime import stop_on_signals
+    from daemon.runtime import RUNNING, marked, stop_on_signals
 
     log.configure()
     stop = stop_on_signals()
     house = House(load(config))
     house.ready()
-    with house.lifetime(command):
+    with marked(house.settings.data.folder / RUNNING, command), house.lifetime(command):
         try:
             yield house, stop
         finally:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from daemon.cli.ledger import cares, house
-from daemon.cli.output import ConfigOption, cell
+from daemon.cli.output import ConfigOption, cell, screen
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,10 +27,9 @@ def watch(
     every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
 ) -> None:
     """Watch queues, destinations, disk and the newest failures until Ctrl-C; `status --json` is for programs."""
-    from rich.console import Console
     from rich.live import Live
 
-    here, console = house(config), Console()
+    here, console = house(config), screen()
     if once:
         console.print(_picture(here))
         return
@@ -101,6 +100,7 @@ def _destinations(here: "House") -> "Table":
 
 
 def _rows(title: str, *columns: str) -> "Table":
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    return Table(*columns, title=title, title_justify="left", expand=True)
+    heads = [Column(name, overflow="fold") for name in columns]
+    return Table(*heads, title=title, title_justify="left", expand=True)

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
 from pydantic import ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from daemon.config.queue import QueueSection
 from daemon.config.sections import (
@@ -29,6 +35,7 @@ from daemon.errors import FatalError
 
 CONFIG_NAME = "overread.toml"
 CONFIG_VARIABLE = "OVERREAD_CONFIG"
+_PREFIX = "OVERREAD_"
 Table = TypeVar("Table", bound=Section)
 
 
@@ -36,7 +43,7 @@ class Settings(BaseSettings):
     """The whole configuration."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="OVERREAD_", env_nested_delimiter="__", env_ignore_empty=True
+        frozen=True, extra="forbid", env_prefix=_PREFIX, env_nested_delimiter="__", env_ignore_empty=True
     )
     path: ClassVar[Path | None] = None
 
@@ -134,7 +141,7 @@ def locate(given: Path | None) -> Path:
     Raises:
         FatalError: it does not exist.
     """
-    path = given or Path(os.environ.get(CONFIG_VARIABLE, CONFIG_NAME))
+    path = given or Path(os.environ.get(CONFIG_VARIABLE) or CONFIG_NAME)
     if path.is_dir():
         path /= CONFIG_NAME
     if not path.is_file():
@@ -148,15 +155,47 @@ def load(given: Path | None = None) -> Settings:
     Raises:
         FatalError: the file is missing or a key is wrong; the message names key, cause and mend.
     """
-    path = locate(given)
     try:
+        path = locate(given)
+        _check_environment()
         settings = type("Settings", (Settings,), {"path": path, "__annotations__": {"path": ClassVar[Path]}})()
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'altogether'}: {e['msg']}" for e in error.errors())
         raise FatalError(f"{path}: {faults}; correct it or run `overread doctor`") from error
+    except SettingsError as error:
+        raise FatalError(
+            f"the environment: a variable OVERREAD_SECTION__KEY is not of its kind ({error}); lists are JSON, such as "
+            '["MR1"]'
+        ) from error
+    except OSError as error:
+        raise FatalError(
+            f"{error.filename} cannot be read ({error.strerror}): run this as the user that the daemon runs as"
+        ) from error
     except ValueError as error:
         raise FatalError(f"{path} is no valid TOML: {error}") from error
     return _absolute(settings, path.parent)
+
+
+def _check_environment() -> None:
+    """Check that what is meant as a setting names one.
+
+    Raises:
+        FatalError: OVERREAD_LISTNER__PORT, or OVERREAD_LISTENER_PORT, would be without effect.
+    """
+    sections = {name: field.annotation for name, field in Settings.model_fields.items()}
+    known = {
+        f"{_PREFIX}{name}_{key}".upper(): f"{_PREFIX}{name}__{key}".upper()
+        for name, section in sections.items()
+        for key in getattr(section, "model_fields", ())
+    }
+    for variable, value in os.environ.items():
+        name = variable.upper()
+        section, nested, _ = name.removeprefix(_PREFIX).partition("__")
+        if name.startswith(_PREFIX) and nested and section.lower() not in sections:
+            raise FatalError(f"{variable}: there is no section {section.lower()}; they are {', '.join(sections)}")
+        # Kubernetes names an address so, of a service that is called as we are.
+        if name in known and "://" not in value:
+            raise FatalError(f"{variable} is no setting; two underscores follow the section: {known[name]}")
 
 
 def _absolute(settings: Settings, base: Path) -> Settings:

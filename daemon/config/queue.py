@@ -1,15 +1,40 @@
 """The table [queue]."""
 
+import re
 from datetime import timedelta
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from daemon.config.sections import AETitle, Section
 from daemon.domain.handling import Executor, HandlingRules, Resource
 
 # A word is compared with whole words of a description.
 Word = Annotated[str, Field(pattern=r"^[^\W_]+$")]
+
+
+def _checked_broker(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        # What follows an unencoded / or # of the password would be no part of the address.
+        sound = (
+            parts.scheme in {"amqp", "redis"}
+            and parts.hostname
+            and parts.port != 0
+            and "@" not in f"{parts.path}{parts.query}{parts.fragment}"
+        )
+    except ValueError:
+        sound = False
+    if text and (not sound or re.search(r"\s", text)):
+        raise ValueError(
+            "is no amqp://USER:PASSWORD@HOST:5672/VHOST or redis://:PASSWORD@HOST:6379/0; in USER and PASSWORD write "
+            "what is no letter or digit in percent encoding, / as %2F"
+        )
+    return text
+
+
+BrokerUrl = Annotated[str, AfterValidator(_checked_broker)]
 
 
 class QueueSection(Section):
@@ -20,9 +45,8 @@ class QueueSection(Section):
         description="local: workers of `serve` ask the ledger; celery: workers on any machine are told through a "
         "broker, which needs `pip install overread[celery]`.",
     )
-    broker_url: str = Field(
+    broker_url: BrokerUrl = Field(
         "",
-        pattern=r"^$|^(amqp|redis)://\S+$",
         description="The broker: amqp://USER:PASSWORD@HOST:5672/VHOST (RabbitMQ) or redis://:PASSWORD@HOST:6379/0.",
     )
     takes: tuple[Resource, ...] = Field(

@@ -5,7 +5,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from daemon.domain.admission import AllowedCaller, UserList, checked_ae_title
 from daemon.domain.assembly import Asking, Patience, Retrieval
@@ -18,6 +27,9 @@ from daemon.domain.trust import ClientTls, Credentials, Proof, ServerTls
 # No credentials in the address: they belong in a file.
 _URL = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 AETitle = Annotated[str, AfterValidator(checked_ae_title)]
+# In days; a field names its unit last.
+_UNITS = {"seconds": 1 / 86_400, "minutes": 1 / 1440, "hours": 1 / 24, "days": 1.0}
+_CENTURY = 36_500
 
 
 def read_by(read: Callable[[str], object]) -> AfterValidator:
@@ -49,6 +61,15 @@ class Section(BaseModel):
     """A table of the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*")
+    @classmethod
+    def _dated(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse a time that reaches out of the calendar, which every look at it would fail for."""
+        unit = (info.field_name or "").rpartition("_")[2]
+        if isinstance(value, float) and unit in _UNITS and not value * _UNITS[unit] <= _CENTURY:
+            raise ValueError(f"{value:g} {unit} is more than a hundred years; write a number below")
+        return value
 
 
 class ListenerSection(Section):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import requests
 from dicomweb_client import DICOMwebClient
+from urllib3.exceptions import MaxRetryError
 
 from daemon.domain.delivery import Destination
 from daemon.errors import RetryableError, UnreachableError
@@ -23,10 +24,11 @@ class _OddAnswerError(requests.RequestException):
 # What an administrator can mend there or here: as a rejected association, worth repeating.
 _MENDABLE = {
     401: "it does not know us: check token_file or password_file",
-    403: "it does not let us: ask for the right to store and query",
     404: "there is no such service: check the url",
     407: "a proxy wants to know us: reach the service without one",
 }
+# Of everything, or by a proxy of one object that it does not like: the others are to have their turn.
+_FORBIDDEN = 403
 # The first that fits; what is left is a file of the configuration that cannot be read, and names itself.
 _FAULTS = (
     (requests.exceptions.InvalidJSONError, "its answer is no DICOM JSON; check the url"),
@@ -93,6 +95,8 @@ def check(destination: Destination, response: requests.Response) -> None:
         RetryableError: it cannot now.
     """
     code, name = response.status_code, f"destination {destination.name}"
+    if code == _FORBIDDEN:
+        raise RetryableError(f"{name}: HTTP 403, it does not let us: ask for the right to store and query")
     if code in _MENDABLE:
         raise UnreachableError(f"{name}: HTTP {code}, {_MENDABLE[code]}")
     if code in {408, 429} or code >= 500:  # noqa: PLR2004 - RFC 9110 15.6
@@ -127,15 +131,21 @@ class _Credentials(requests.auth.AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self._destination.token_file:
-            request.headers["Authorization"] = f"Bearer {_secret(self._destination.token_file)}"
+            token = self._secret("token_file", self._destination.token_file, "ascii")
+            request.headers["Authorization"] = f"Bearer {token}"
         elif self._destination.password_file:
-            user, _, password = _secret(self._destination.password_file).partition(":")
-            return requests.auth.HTTPBasicAuth(user, password)(request)
+            said = self._secret("password_file", self._destination.password_file, "utf-8")
+            user, _, password = said.partition(":")
+            # RFC 7617: as octets, or letters beyond Latin-1 would be refused here.
+            return requests.auth.HTTPBasicAuth(user.encode(), password.encode())(request)
         return request
 
-
-def _secret(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8").strip()
+    def _secret(self, key: str, path: str, encoding: str) -> str:
+        try:
+            return Path(path).read_text(encoding=encoding).strip()
+        except UnicodeDecodeError as error:
+            name = self._destination.name
+            raise UnreachableError(f"destination {name}: its {key} is no text ({encoding}); write it anew") from error
 
 
 def _fault(destination: Destination, error: Exception, limits: Limits) -> RetryableError:
@@ -148,4 +158,12 @@ def _fault(destination: Destination, error: Exception, limits: Limits) -> Retrya
         return RetryableError(f"{name}: HTTP {error.response.status_code}")
     if isinstance(error, requests.Timeout) and not isinstance(error, requests.ConnectTimeout):
         return RetryableError(f"{name}: no answer within {limits.answer_seconds:g} s")
+    if isinstance(error, requests.ConnectionError) and _was_connected(error):
+        return RetryableError(f"{name}: it hung up amid the exchange; what stands between may not let the object pass")
     return UnreachableError(f"{name}: {next((said for kind, said in _FAULTS if isinstance(error, kind)), error)}")
+
+
+def _was_connected(error: requests.ConnectionError) -> bool:
+    """Return whether the connection stood before it broke: what it broke at may have been the object."""
+    attempts_failed = error.args and isinstance(error.args[0], MaxRetryError)
+    return not attempts_failed and not isinstance(error, requests.ConnectTimeout | requests.exceptions.SSLError)

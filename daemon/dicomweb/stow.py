@@ -8,7 +8,7 @@ from daemon.domain.delivery import SendOutcome
 from daemon.domain.statuses import Judgement, judge
 
 _FAILED_SOP_SEQUENCE, _REFERENCED_SOP_SEQUENCE = "FailedSOPSequence", "ReferencedSOPSequence"
-_STORED, _SOME, _NONE = 200, 202, 409  # PS3.18 Table 10.5.3-1
+_SOME, _NONE = 202, 409  # PS3.18 Table 10.5.3-1
 
 
 def store(service: Service, dataset: Dataset) -> Judgement:
@@ -36,7 +36,7 @@ def judge_answer(code: int, content: Dataset, uid: str) -> Judgement:
     """Tell what an answer (HTTP status and data set) says of the object `uid`.
 
     A Failure Reason (0008,1197) is judged as a C-STORE status: PS3.18 Table 10.5.3-2 takes its values from there.
-    What the answer does not name follows the HTTP status: 200 stored, 202 and 409 try again, other 4xx refused.
+    What the answer does not name follows the HTTP status: 202 and 409 try again, another 2xx stored, 4xx refused.
     """
     for item in content.get(_FAILED_SOP_SEQUENCE) or ():
         reason = _code(item.get("FailureReason"))
@@ -45,11 +45,11 @@ def judge_answer(code: int, content: Dataset, uid: str) -> Judgement:
     for item in content.get(_REFERENCED_SOP_SEQUENCE) or ():
         if item.get("ReferencedSOPInstanceUID") == uid:
             return judge(_code(item.get("WarningReason")) or 0)
-    if code == _STORED:
-        return Judgement(outcome=SendOutcome.STORED, detail="stored")
     if code in {_SOME, _NONE}:
         detail = f"the destination does not say what became of it: HTTP {code}"
         return Judgement(outcome=SendOutcome.RETRY, detail=detail)
+    if code < 300:  # noqa: PLR2004 - RFC 9110 15.3
+        return Judgement(outcome=SendOutcome.STORED, detail="stored")
     return Judgement(outcome=SendOutcome.REFUSED, detail=f"the destination refuses the request: HTTP {code}")
 
 

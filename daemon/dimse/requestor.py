@@ -138,7 +138,7 @@ def _establish(
     except OSError as error:
         raise UnreachableError(f"{_named(destination)}: {error}; check host and port") from error
     if established.is_established:
-        _keep_answers(established)
+        keep_answers(established)
         return established
     if established.acceptor.primitive is not None and not rejections:
         raise NotOfferedError(f"{_named(destination)}: it accepts none of the presentation contexts proposed")
@@ -152,7 +152,7 @@ def _roles(contexts: Sequence[PresentationContext]) -> list[SCP_SCU_RoleSelectio
     return [build_role(uid, scp_role=True) for uid in dict.fromkeys(c.abstract_syntax for c in contexts if c.scp_role)]
 
 
-def _keep_answers(established: Association) -> None:
+def keep_answers(established: Association) -> None:
     """Leave every answer to whoever asked.
 
     pynetdicom 3.0.4 says that its own loop over messages is paused a moment before it is; under load it then takes an

@@ -78,7 +78,9 @@ def alarms(facts: Facts, limits: Limits, now: datetime) -> Alarms:
         if now - circuit.since >= limits.down
     }
     for name, count in facts.dead.items():
-        found[f"results for {name}"] = f"{count} are DEAD or UNCONFIRMED; `overread deliveries list --state DEAD`"
+        found[f"results for {name}"] = (
+            f"{count} are DEAD or UNCONFIRMED; `overread deliveries list --destination {name}` says why"
+        )
     if facts.unheard is not None and now - facts.unheard >= LISTENER_DOWN:
         since = f"{facts.unheard:%Y-%m-%d %H:%M} UTC"
         found["listener"] = f"not running since {since}: no study can come in; its log and `overread doctor` say why"

@@ -1,5 +1,7 @@
 """Zip archives from people: unpacked within bounds, under names of our own."""
 
+import errno
+import lzma
 import stat
 import zipfile
 import zlib
@@ -9,12 +11,19 @@ from pathlib import Path, PurePosixPath
 from daemon.errors import RefusedError
 
 _CHUNK = 1 << 20
-# The end of an archive (APPNOTE 4.3.16): its comment may be so long; where its directory's size stands.
-_END, _END64, _END_SIZE, _MOST_COMMENT = b"PK\x05\x06", b"PK\x06\x07", 22, 0xFFFF
+# The end of an archive (APPNOTE 4.3.16): its comment may be so long; where its directory's size stands. Just before it
+# lies, in a ZIP64, what says where the longer record is (4.3.15).
+_END, _END_SIZE, _MOST_COMMENT = b"PK\x05\x06", 22, 0xFFFF
+_END64, _END64_SIZE = b"PK\x06\x07", 20
 _DIRECTORY_SIZE = slice(12, 16)
 # Of one file in the directory, its names and comments with it.
 _MOST_ENTRY = 1024
 _ENCRYPTED = 0x1
+_DAMAGED = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError, OSError, ValueError, RuntimeError
+)  # fmt: skip
+# An OSError that is the archive's fault and not the disk's: bz2's own, and a place before the file's begin.
+_NOT_THE_DISK = (None, errno.EINVAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +51,8 @@ def unpack(archive: Path, folder: Path, bounds: Bounds) -> list[Path]:
                 path = folder / f"{number:06d}"
                 left -= _write(opened, member, path, left)
                 written.append(path)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+    except _DAMAGED as error:
+        if isinstance(error, OSError) and error.errno not in _NOT_THE_DISK:
             raise
         raise RefusedError("the zip cannot be read: it is cut off, damaged or packed in a way of its own") from error
     return written
@@ -53,7 +62,7 @@ def _check_directory(archive: Path, bounds: Bounds) -> None:
     """Look how long the directory is before it is read whole into memory."""
     size = archive.stat().st_size
     with archive.open("rb") as file:
-        file.seek(max(0, size - _END_SIZE - _MOST_COMMENT))
+        file.seek(max(0, size - _END64_SIZE - _END_SIZE - _MOST_COMMENT))
         tail = file.read()
     at = tail.rfind(_END)
     if at < 0 or len(tail) < at + _END_SIZE:

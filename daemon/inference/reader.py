@@ -33,7 +33,11 @@ def read_study(volumes: Mapping[str, Volume], model: Model, key: str, passes: in
         model: the loaded bundle.
         key: study UID and bundle digest; the same key gives the same answer.
         passes: number of MC passes; the bundle's own where None, 0 for one pass without dropout.
+
+    Raises:
+        UnprocessableError: a voxel is infinite or undefined, or `infer` cannot work with the study.
     """
+    _check_finite(volumes)
     calibration = model.manifest.calibration
     reference = volumes[model.manifest.recipe.channels[0].role]
     started = time.perf_counter()
@@ -59,6 +63,16 @@ def read_study(volumes: Mapping[str, Volume], model: Model, key: str, passes: in
         find_entropy=partial(to_grid, raw.entropy, prepared.grid, reference.grid),
         seconds={"prepare": ready - started, "infer": inferred - ready, "measure": measured - inferred},
     )
+
+
+def _check_finite(volumes: Mapping[str, Volume]) -> None:
+    """Refuse what is no number: INT8 graphs make an ordinary number of it, and of that an answer."""
+    for role, volume in volumes.items():
+        if not all(np.isfinite(plane).all() for plane in volume.voxels):
+            raise UnprocessableError(
+                Reason.MODEL,
+                f"voxels of the {role} are infinite or undefined; check the values, rescale slope and intercept",
+            )
 
 
 def _coarse(cam: NDArray[np.float32], grid: Grid) -> Volume:

@@ -64,7 +64,7 @@ class Webhook:
                     allow_redirects=False,
                     stream=True,
                 )
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise RetryableError(
                 f"notify.webhook is not reached ({type(error).__name__}): check its address, webhook_token_file and "
                 "ca_file"
@@ -99,7 +99,7 @@ class Mail:
                     user, _, password = _read(self.password_file).partition(":")
                     server.login(user, password)
                 refused = server.send_message(message)
-        except (OSError, smtplib.SMTPException) as error:
+        except (OSError, UnicodeError, smtplib.SMTPException) as error:
             raise RetryableError(
                 f"notify.mail_server does not take mail ({type(error).__name__}): check mail_server, mail_tls, "
                 "mail_password_file, ca_file and the addresses of [notify]"

@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context, evt
 
 from daemon.dimse.contexts import INSTANCE_AVAILABILITY, SEGMENTATION_STORAGE
+from daemon.dimse.requestor import keep_answers
 from daemon.uids import is_uid
 from demo.ports import HOST
 from tests.pushes import STUDY, Site, send, site, stack
@@ -46,6 +47,7 @@ def tell(here: Site, dataset: Dataset) -> int:
     contexts = [build_context(INSTANCE_AVAILABILITY)]
     association = AE(ae_title="ARCHIVE").associate(HOST, here.listener.port, contexts=contexts, ae_title="OVERREAD")
     assert association.is_established
+    keep_answers(association)
     status, _ = association.send_n_create(dataset, INSTANCE_AVAILABILITY, "1.2.3.4")
     association.release()
     return int(status.Status)
@@ -198,6 +200,7 @@ def test_the_answer_names_the_notification(here: Site) -> None:
         ae_title="OVERREAD",
         evt_handlers=[(evt.EVT_DIMSE_RECV, remember)],
     )
+    keep_answers(association)
     for _ in range(2):
         status, _ = association.send_n_create(notice(stack()), INSTANCE_AVAILABILITY)
         assert status.Status == 0x0000

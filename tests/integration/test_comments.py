@@ -36,10 +36,10 @@ def test_no_comment_of_a_peer_is_kept_anywhere(tmp_path: Path) -> None:
         for place in places:
             stack.enter_context(running(place))
         with delivering(config):
-            wait_until(lambda: deliveries(config)["refuses"].state == "DEAD", 60, "a refusal")
-            wait_until(lambda: "0xA700" in deliveries(config)["full"].detail, 60, "a retry")
-            wait_until(lambda: deliveries(config)["warns"].state == "SENT", 60, "a warning")
-            wait_until(lambda: b"N-ACTION" in (tmp_path / "site/deliver.log").read_bytes(), 60, "a request to commit")
+            wait_until(lambda: deliveries(config)["refuses"].state == "DEAD", 240, "a refusal")
+            wait_until(lambda: "0xA700" in deliveries(config)["full"].detail, 240, "a retry")
+            wait_until(lambda: deliveries(config)["warns"].state == "SENT", 240, "a warning")
+            wait_until(lambda: b"N-ACTION" in (tmp_path / "site/deliver.log").read_bytes(), 240, "a request to commit")
         told = [
             overread(*command, "--config", str(config))
             for command in (

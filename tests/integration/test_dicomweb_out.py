@@ -197,7 +197,7 @@ def test_who_may_not_is_told_so(place: tuple[Site, Kept]) -> None:
             "Access-Control-Request-Method": "GET",
             "Access-Control-Request-Headers": "authorization",
         }
-        preflight = httpx.options(url, headers=asked, trust_env=False)
+        preflight = httpx.options(url, headers=asked, trust_env=False, timeout=60)
         answer = bearer(site, "/studies", Origin=origin)
         for one in (preflight, answer):
             assert one.headers.get("Access-Control-Allow-Origin") == allowed
@@ -264,7 +264,7 @@ def test_every_access_is_told_and_names_nobody(place: tuple[Site, Kept]) -> None
     site, kept = place
     before = len(site.events())
     with httpx.Client(
-        base_url=f"{site.url}/dicomweb", headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False
+        base_url=f"{site.url}/dicomweb", headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False, timeout=60
     ) as asks:
         asks.get("/studies", params={"PatientName": "Nobody^Planted"})
         seg = kept.of_kind("SEG")

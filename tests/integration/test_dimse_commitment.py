@@ -14,7 +14,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from daemon.couriers import CommitmentReports
 from daemon.dimse.commitment import CommitmentOutcome, CommitmentRequest, collect, request
 from daemon.dimse.listener import Listener, ListenerSettings
-from daemon.dimse.requestor import Limits
+from daemon.dimse.requestor import Limits, keep_answers
 from daemon.dimse.sender import send
 from daemon.domain.delivery import DeliveryState, Destination, SendOutcome
 from daemon.domain.references import Reference
@@ -148,6 +148,7 @@ def test_a_report_on_a_new_association_is_answered(failing: bool) -> None:  # no
             ae_title=US,
             ext_neg=[build_role(StorageCommitmentPushModel, scp_role=True)],
         )
+        keep_answers(association)
         status, _ = association.send_n_event_report(
             report(TRANSACTION, "1.2.3.1"), 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
         )
@@ -180,6 +181,7 @@ def told(listener: Listener, event: Dataset) -> int:
         ae_title=US,
         ext_neg=[build_role(StorageCommitmentPushModel, scp_role=True)],
     )
+    keep_answers(association)
     status, _ = association.send_n_event_report(
         event, 2, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
     )

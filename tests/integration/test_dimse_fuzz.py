@@ -37,7 +37,7 @@ def reception() -> RememberingReception:
 @pytest.fixture(scope="module")
 def listener(reception: RememberingReception) -> Iterator[Listener]:
     """A listener that hangs up on the silent soon."""
-    usual = ListenerSettings(ae_title="OVERREAD", port=0, allow_any_caller=True, network_seconds=2.0, idle_seconds=2.0)
+    usual = ListenerSettings(ae_title="OVERREAD", port=0, allow_any_caller=True, network_seconds=20, idle_seconds=20)
     with Listener(usual, reception) as running:
         yield running
 

@@ -39,7 +39,7 @@ def _secured(folder: Path) -> tuple[ServerTls, ssl.SSLContext]:
 def test_a_caller_that_asks_octet_by_octet_is_hung_up_on(tmp_path: Path, secure: bool) -> None:  # noqa: FBT001
     """The time to ask for an association is one time, however little of the request comes how often."""
     tls, context = _secured(tmp_path) if secure else (None, None)
-    with Listener(replace(SETTINGS, association_seconds=1.0, tls=tls), RememberingReception()) as listener:
+    with Listener(replace(SETTINGS, association_seconds=5.0, tls=tls), RememberingReception()) as listener:
         raw = socket.create_connection((HOST, listener.port), 20)
         link = context.wrap_socket(raw, server_hostname=HOST) if context else raw
         began, request = time.monotonic(), b"\x01\x00\x00\x01\x00\x00"

@@ -93,14 +93,14 @@ def test_a_job_that_takes_its_worker_with_it_ends_and_others_are_answered(tmp_pa
     with storescp(tmp_path / "pacs") as archive:
         config = init(tmp_path / "site", port, archive, lease_seconds="20", worker_deaths="3")
         with serving(tmp_path / "site", port, QUICK) as daemon:
-            wait_until(lambda: _goes_first(daemon), 60, "the worker to offer itself to the kernel")
+            wait_until(lambda: _goes_first(daemon), 240, "the worker to offer itself to the kernel")
             assert storescu(port, [doomed.folder]).returncode == 0
             for deaths in range(1, 4):
                 _kill_the_worker_at(config, doomed.study_instance_uid, daemon)
                 wait_until(lambda n=deaths: jobs(config)[0].deaths == n, 30, "the death to be counted")  # type: ignore[misc]
                 if deaths == 1:
                     assert storescu(port, [other.folder]).returncode == 0
-                    wait_until(lambda: len(jobs(config)) == 2, 60, "the other study to be assembled")
+                    wait_until(lambda: len(jobs(config)) == 2, 240, "the other study to be assembled")
             wait_until(lambda: jobs(config)[0].state == "FAILED", 30, "the job to be given up")
             wait_until(lambda: jobs(config)[1].state == "COMPLETED", 120, "the other study to be read")
     failed, answered = jobs(config)

@@ -18,7 +18,7 @@ def test_a_refusal_names_object_destination_and_mend(tmp_path: Path) -> None:
     config = site(tmp_path / "site", images, strict, sop_class=COMPREHENSIVE_3D_SR_STORAGE)
     settings = ListenerSettings(ae_title="IMAGES", port=images.port, allow_any_caller=True)
     with Listener(settings, RememberingReception()), running(strict), delivering(config):
-        wait_until(lambda: {d.state for d in deliveries(config).values()} == {"DEAD"}, 60, "refusals")
+        wait_until(lambda: {d.state for d in deliveries(config).values()} == {"DEAD"}, 240, "refusals")
     found = {d.destination: d for d in deliveries(config).values()}
     listed = json.loads(overread("deliveries", "list", "--json", "--config", str(config)).stdout)
     details = {row["destination"]: row["detail"] for row in listed}

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count as counting
 from pathlib import Path
 
 import pytest
@@ -51,12 +52,12 @@ def tls(server: Rsyslog, pair: Pair | None = None) -> TlsLink:
     """Return the way there, with that certificate or the one it permits, in batches of four."""
     ours = (pair or server.authority.issue(NAME, f"DNS:{NAME}")).credentials(server.authority)
     place = Repository(secure=True, host=HOST, port=server.port)
-    return TlsLink(repository=place, context=partial(client_context, ours), explain=explain, seconds=5.0, most=4)
+    return TlsLink(repository=place, context=partial(client_context, ours), explain=explain, seconds=20.0, most=4)
 
 
 def drained(chain: Chain, link: Link) -> int:
-    """Send until nothing is sent, as after a restart; return how much went."""
-    one, total = Forwarder(chain, link, SystemClock(), HOSTNAME), 0
+    """Send until nothing is sent, as after a restart and as if a second lay between batches; return how much went."""
+    one, total = Forwarder(chain, link, SystemClock(), HOSTNAME, partial(next, counting())), 0
     while count := one.step():
         total += count
     return total

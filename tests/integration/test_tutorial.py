@@ -223,6 +223,18 @@ def test_ohif_shows_the_key_image(viewer: Viewer, subjects: dict[str, Subject]) 
     viewer.picture("key-image")
 
 
+def test_ohif_keeps_the_values_of_the_map(viewer: Viewer, subjects: dict[str, Subject]) -> None:
+    """A double-click on the PMAP: a hundred times the object's values, frame by frame."""
+    subject = subjects["petct"]
+    viewer.open(subject.study, subject.series)
+    viewer.choose("PMAP")
+    kind, found = viewer.map()
+    wanted = subject.of(OutputKind.UNCERTAINTY).pixel_array.ravel() * 100
+    assert kind == "Float32Array"
+    assert np.allclose(found, wanted, atol=1e-4)
+    viewer.picture("uncertainty")
+
+
 def test_what_ohif_cannot_open_is_what_the_page_says(viewer: Viewer, subjects: dict[str, Subject]) -> None:
     """It lists presentation states and selections, with a sign that it cannot open them; the rest it can."""
     subject = subjects["petct"]

@@ -103,6 +103,42 @@ def test_a_crash_between_line_and_memory_is_caught_up(chain: Chain) -> None:
     assert (verdict.lines, verdict.broken_at) == (7, None)
 
 
+def test_a_crash_after_the_very_first_line_is_caught_up(tmp_path: Path) -> None:
+    """The memory of the end is there before the first line is, whose loss it could else not be told from."""
+    chain = Chain(tmp_path / "audit.log")
+    with pytest.raises(TypeError):
+        chain.append([{"event": object()}])
+    head = chain.path.with_suffix(".head")
+    before = head.read_bytes()
+    chain.append([{"event": "e0"}])
+    head.write_bytes(before)
+    chain.append([{"event": "e1"}])
+    verdict = chain.verify()
+    assert (verdict.lines, verdict.broken_at) == (2, None)
+
+
+@pytest.mark.parametrize("left", [b"", b"nonsense", b"[1e999, 0, 0]", b'[2, "0", -9]', b"[" * 4096, None])
+@pytest.mark.parametrize(("cut", "broken"), [(3, 4), (5, 6), (0, 1)])
+def test_a_log_whose_end_nobody_remembers_stays_broken(
+    chain: Chain, left: bytes | None, cut: int, broken: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Cut, and the memory of its end taken away or damaged: what is written next never fits, and an error says so once.
+
+    A log without any line is a new one, as it cannot be told from that.
+    """
+    head = chain.path.with_suffix(".head")
+    chain.path.write_bytes(b"".join(chain.path.read_bytes().splitlines(keepends=True)[:cut]) or b"{")
+    head.unlink() if left is None else head.write_bytes(left)
+    for number in range(3):
+        chain.append([{"event": f"later{number}"}])
+    verdict = chain.verify()
+    assert verdict.broken_at == broken
+    assert [line.document["number"] for line in chain.lines() if line.document] == [
+        *range(1, cut + 1), *range(max(cut, 1) + 1, max(cut, 1) + 4)
+    ]  # fmt: skip
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
 def test_many_processes_write_one_chain(tmp_path: Path) -> None:
     """Processes that append at the same time keep their lines whole, together and in one chain."""
     path = tmp_path / "audit.log"

@@ -3,10 +3,12 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count as counting
 from pathlib import Path
 
 import pytest
@@ -70,14 +72,14 @@ def link(server: Server, authority: Authority) -> TlsLink:
     return TlsLink(repository=place, context=partial(client_context, ours), explain=explain, seconds=20.0, most=2)
 
 
-def forwarder(chain: Chain, link: Link) -> Forwarder:
+def forwarder(chain: Chain, link: Link, elapsed: Callable[[], float] = time.monotonic) -> Forwarder:
     """Return one that has not waited yet, as after a restart."""
-    return Forwarder(chain, link, SystemClock(), "reader.hospital.example")
+    return Forwarder(chain, link, SystemClock(), "reader.hospital.example", elapsed)
 
 
 def drained(chain: Chain, link: Link) -> list[int]:
-    """Step until nothing is sent; return how many went at each step."""
-    one, counts = forwarder(chain, link), []
+    """Step until nothing is sent, with a second between; return how many went at each step."""
+    one, counts = forwarder(chain, link, partial(next, counting())), []
     while count := one.step():
         counts.append(count)
     return counts
@@ -113,6 +115,28 @@ def test_the_log_arrives_in_order_and_once(chain: Chain, server: Server, link: T
     assert XML.format(3) in server.messages[2]
     assert "2026-05-04T03:02:01.000+00:00 reader.hospital.example overread" in server.messages[2]
     assert (server.connections, server.faults) == (4, [])
+
+
+def test_a_second_lies_between_two_batches(chain: Chain) -> None:
+    """However often it is asked to: a log that has waited for long is no burst, and batches are bounded."""
+    now, sent = [50.0], []
+
+    class Counts:
+        """Takes everything."""
+
+        most = 2
+
+        def send(self, messages: Sequence[bytes]) -> None:
+            sent.append((now[0], len(messages)))
+
+        def probe(self) -> str:
+            return ""
+
+    one = forwarder(chain, Counts(), lambda: now[0])
+    for moment in (50.0, 50.0, 50.5, 50.999, 51.0, 51.0, 51.5, 52.0, 53.0):
+        now[0] = moment
+        one.step()
+    assert sent == [(50.0, 2), (51.0, 2), (52.0, 1)]
 
 
 @pytest.mark.parametrize("habit", [Habit.DROPS, Habit.DEAF])
@@ -236,7 +260,9 @@ def test_commands_tell_how_far_it_is(server: Server, authority: Authority, tmp_p
     assert "has 1 of 1 messages, 0 wait" in status()
     server.habit = Habit.DROPS
     house.trail.record([log_used(house.reporter("audit list"), house.clock.now(), "file:///audit.log")])
-    assert sender.step() == 0
+    again = house.forwarder()
+    assert again
+    assert again.step() == 0
     shown = json.loads(RUNNER.invoke(app, ["audit", "status", "--json", "--config", str(path)]).stdout)
     assert (shown["sent"], shown["waiting"], shown["failures"]) == (1, 1, 1)
     assert "1 failures since" in status()

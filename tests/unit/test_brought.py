@@ -2,6 +2,7 @@
 
 import gzip
 import stat
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -231,6 +232,34 @@ def _broken(path: Path) -> None:
     path.write_bytes(content)
 
 
+def _packed(path: Path, how: int) -> None:
+    """Write a zip that is packed in another way than by deflation, and damaged in the middle."""
+    with zipfile.ZipFile(path, "w", how) as made:
+        made.writestr("x", bytes(range(256)) * 40)
+    content = bytearray(path.read_bytes())
+    content[60:80] = bytes(20)
+    path.write_bytes(content)
+
+
+def _ended(path: Path, at: int, number: int) -> None:
+    """Write a zip with another number at a place of its end record."""
+    content = bytearray(archive(path, {"x": b"1"}).read_bytes())
+    start = content.index(b"PK\x05\x06") + at
+    content[start : start + 4] = number.to_bytes(4, "little")
+    path.write_bytes(content)
+
+
+def _zip64(path: Path, comment: int) -> None:
+    """Write a ZIP64 with a comment of so many bytes."""
+    content = archive(path, {"x": b"1"}).read_bytes()
+    at = content.index(b"PK\x05\x06")
+    size, offset = struct.unpack("<2L", content[at + 12 : at + 20])
+    record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, size, offset)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, at, 1)
+    end = content[at : at + 20] + comment.to_bytes(2, "little")
+    path.write_bytes(content[:at] + record + locator + end + bytes(comment))
+
+
 BOUNDS = Bounds(files=20, size=1 << 20)
 
 
@@ -247,10 +276,35 @@ BOUNDS = Bounds(files=20, size=1 << 20)
         (_lie, "damaged|more than 1 MB"),
         (_locked, "password"),
         (_broken, "damaged"),
+        (lambda path: _packed(path, zipfile.ZIP_LZMA), "damaged"),
+        (lambda path: _packed(path, zipfile.ZIP_BZIP2), "damaged"),
+        (lambda path: _ended(path, 16, 1 << 30), "damaged"),
+        (lambda path: _ended(path, 12, 20_000), "damaged"),
+        (lambda path: _zip64(path, 0), "ZIP64"),
+        (lambda path: _zip64(path, 0xFFFF), "ZIP64"),
         (lambda path: path.write_bytes(archive(path, {"x": b"1" * 999}).read_bytes()[:-10]), "cut off"),
         (lambda path: path.write_bytes(b"PK\x03\x04"), "cut off"),
     ],
-    ids=["slip", "absolute", "windows", "link", "many", "names", "bomb", "lie", "locked", "broken", "cut", "empty"],
+    ids=[
+        "slip",
+        "absolute",
+        "windows",
+        "link",
+        "many",
+        "names",
+        "bomb",
+        "lie",
+        "locked",
+        "broken",
+        "lzma",
+        "bzip2",
+        "place",
+        "size",
+        "zip64",
+        "zip64 far off",
+        "cut",
+        "empty",
+    ],
 )
 def test_zips_are_unpacked_within_bounds(tmp_path: Path, make: Callable[[Path], object], named: str) -> None:
     """Nothing is written outside the folder, and no more of it than the bounds say, whatever the zip claims."""

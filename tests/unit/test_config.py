@@ -1,6 +1,7 @@
 """One file, read once; the environment overrides it; what is wrong is named."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -137,3 +138,55 @@ def test_the_file_is_found_by_folder_or_environment(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("OVERREAD_CONFIG", str(tmp_path / "nowhere.toml"))
     with pytest.raises(FatalError, match="overread init"):
         locate(None)
+
+
+@pytest.mark.parametrize(
+    "key", ["data.keep_days", "delivery.give_up_days", "inference.job_minutes", "web.session_hours"]
+)
+@pytest.mark.parametrize("value", ["inf", "nan", "1e9"])
+def test_a_time_stays_in_the_calendar(key: str, value: str, tmp_path: Path) -> None:
+    """A day that no calendar has would end every process that reckons with it."""
+    section, _, name = key.partition(".")
+    with pytest.raises(FatalError, match=f"{key}: .*"):
+        load(written(tmp_path, f"[{section}]\n{name} = {value}\n"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("OVERREAD_LISTNER__PORT", "6", "no section listner"),
+        ("OVERREAD_LISTENER_PORT", "6", "OVERREAD_LISTENER__PORT"),
+        ("OVERREAD_LISTENER__ALLOWED_CALLERS", "MR1", "the environment.*JSON"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named(
+    variable: str, value: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rather than being without effect, or the file's fault."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(FatalError, match=told):
+        load(written(tmp_path, ""))
+
+
+def test_addresses_that_kubernetes_puts_there_are_none_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services named overread and overread-web."""
+    for variable in ("OVERREAD_PORT", "OVERREAD_WEB_PORT", "OVERREAD_PORT_11112_TCP"):
+        monkeypatch.setenv(variable, "tcp://10.0.0.1:80")
+    monkeypatch.setenv("OVERREAD_SERVICE_HOST", "10.0.0.1")
+    load(written(tmp_path, ""))
+
+
+@pytest.mark.parametrize("password", ["pa/ss", "pa#ss", "12/3", "pa[ss", "pa ss"])
+def test_a_broker_s_password_is_encoded_and_not_told(password: str, tmp_path: Path) -> None:
+    """An address that cannot be read stops the start; its words are nobody's."""
+    with pytest.raises(FatalError, match=r"queue\.broker_url: .*percent encoding") as found:
+        load(written(tmp_path, f'[queue]\nbroker_url = "amqp://overread:{password}@rabbit:5672/v"\n'))
+    assert password not in str(found.value)
+    sound = f"amqp://overread:{quote(password, safe='')}@rabbit:5672/v"
+    assert load(written(tmp_path, f'[queue]\nbroker_url = "{sound}"\n')).queue.broker_url == sound
+
+
+def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    """With the system's reason and who may."""
+    with pytest.raises(FatalError, match=r"File name too long.*the user that the daemon runs as"):
+        load(tmp_path / ("a" * 300))

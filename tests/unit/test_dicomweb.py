@@ -25,6 +25,8 @@ def said(sequence: str, uid: str = UID, **reasons: int | list[int]) -> Dataset:
     ("code", "content", "outcome"),
     [
         (200, Dataset(), STORED),
+        (201, Dataset(), STORED),
+        (204, Dataset(), STORED),
         (200, said("ReferencedSOPSequence"), STORED),
         (202, said("ReferencedSOPSequence", WarningReason=0xB000), STORED),
         (202, said("FailedSOPSequence", FailureReason=0xA700), RETRY),

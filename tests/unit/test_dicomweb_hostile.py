@@ -1,10 +1,14 @@
 """A DICOMweb destination that means ill: it leads nowhere, and its answers cost little."""
 
 import gzip
+import io
 import json
 import logging
+import socket
+import struct
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -89,6 +93,62 @@ def test_no_redirection_is_followed(web: Web, elsewhere: Web, status: int, tmp_p
         (result,) = COURIER.send(destination(web), [ct_file(tmp_path / "ct.dcm")])
         assert (result.outcome, "it redirects" in result.detail) == (SendOutcome.RETRY, True)
         assert (web.requests, elsewhere.requests) == (2, 0)
+
+
+class Narrow(Web):
+    """Breaks the connection amid whatever is larger than `most` octets, as a proxy may."""
+
+    most = 20_000
+
+
+class Breaks(Answers):
+    """How a `Narrow` does."""
+
+    def do_POST(self) -> None:
+        """Answer what is small."""
+        assert isinstance(self.server, Narrow)
+        if int(self.headers.get("Content-Length") or self.server.most + 1) <= self.server.most:
+            self.answer()
+            return
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.rfile = io.BytesIO()
+        self.close_connection = True
+
+
+def test_an_object_that_breaks_the_connection_was_tried(tmp_path: Path) -> None:
+    """And it alone, so that it stands behind the others the next time; those pass."""
+    large, small = ct_file(tmp_path / "large.dcm", "1.2.3.1", size=200), ct_file(tmp_path / "small.dcm", "1.2.3.2")
+    with Narrow((HOST, 0), Breaks) as server:
+        server.headers = {}
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        found = [list(COURIER.send(destination(server), files)) for files in ([large, small], [small, large])]
+        server.shutdown()
+        thread.join()
+    assert [[(one.outcome, one.tried) for one in results] for results in found] == [
+        [(SendOutcome.RETRY, True), (SendOutcome.RETRY, False)],
+        [(SendOutcome.STORED, True), (SendOutcome.RETRY, True)],
+    ]
+    assert "hung up amid the exchange" in found[0][0].detail
+
+
+@pytest.mark.parametrize(("kind", "content"), [("token_file", "z\u0142oty"), ("password_file", b"overread:\xfc")])
+def test_a_secret_that_is_no_text_names_its_key(web: Web, kind: str, content: str | bytes, tmp_path: Path) -> None:
+    """Neither is it sent, nor is it an error that nobody foresaw."""
+    path = tmp_path / "secret"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    there = replace(destination(web), **{kind: str(path)})  # type: ignore[arg-type]
+    told = COURIER.echo(there)
+    assert (told.ok, kind in told.detail, web.requests) == (False, True, 0)
+
+
+def test_a_password_may_have_any_letter(web: Web, tmp_path: Path) -> None:
+    """It goes out in UTF-8 (RFC 7617)."""
+    path = tmp_path / "secret"
+    path.write_text("overread:z\u0142oty\n", encoding="utf-8")
+    web.content, web.headers = b"[]", {"Content-Type": "application/dicom+json"}
+    assert COURIER.echo(replace(destination(web), password_file=str(path))).ok
 
 
 @pytest.mark.parametrize(

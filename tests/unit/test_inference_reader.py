@@ -23,6 +23,7 @@ AXIAL = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 SAGITTAL = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0))
 CORONAL = ((0.0, -1.0, 0.0), (0.0, 0.0, -1.0), (1.0, 0.0, 0.0))
 OBLIQUE = ((0.0, -0.6, 0.8), (0.0, 0.8, 0.6), (1.0, 0.0, 0.0))
+MODELS = Path(__file__).parents[2] / "models"
 HEAD = (-8.0, 10.0, 4.0)
 BALL = (14.0, -6.0, 18.0)
 RADIUS = 18.0
@@ -144,13 +145,24 @@ def test_a_slab_too_thin_for_the_model_is_refused(brain: Model) -> None:
     assert caught.value.reason == Reason.TOO_FEW_SLICES
 
 
-def test_undefined_numbers_are_no_answer(petct: Model) -> None:
-    """NaN compares as below every threshold: it must never become NOT LIKELY."""
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("role", ["PET", "CT", "MR"])
+def test_undefined_voxels_are_no_answer(brain: Model, petct: Model, role: str, value: float) -> None:
+    """NaN compares as below every threshold: it must never become NOT LIKELY. The message names the series."""
+    volumes = {"MR": head(lattice())} if role == "MR" else trunk()
+    volumes[role].voxels[30, 30, 30] = value
+    with pytest.raises(UnprocessableError, match=f"voxels of the {role} are infinite or undefined") as caught:
+        read_study(volumes, brain if role == "MR" else petct, "study")
+    assert caught.value.reason == Reason.MODEL
+
+
+def test_the_quantised_bundle_gives_no_answer_to_undefined_voxels() -> None:
+    """QuantizeLinear makes an ordinary number of NaN, so that nothing shows in what the graphs put out."""
+    model = Model(load_bundle(MODELS / "petct" / "1.0.0"), threads=1)
     volumes = trunk()
     volumes["PET"].voxels[30, 30, 30] = np.nan
-    with pytest.raises(UnprocessableError) as caught:
-        read_study(volumes, petct, "study")
-    assert caught.value.reason == Reason.MODEL
+    with pytest.raises(UnprocessableError, match="infinite or undefined"):
+        read_study(volumes, model, "study", 0)
 
 
 def test_a_constant_volume_is_not_likely(brain: Model) -> None:

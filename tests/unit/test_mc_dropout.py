@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from daemon.domain.reasons import Reason
+from daemon.errors import UnprocessableError
 from daemon.imaging.steps import neighbour_stack
 from daemon.inference.mc_dropout import CELL, Inference, boxes, draw, infer, seed_of
 from daemon.inference.session import Model
@@ -70,6 +72,16 @@ def test_dropout_gives_variance_and_no_dropout_gives_none(pair: tuple[MultitaskN
     assert plain.sd.max() < 1e-6
     assert plain.mutual_information.max() < 1e-5
     assert len(set(plain.risks)) == 1
+
+
+def test_undefined_outputs_are_no_answer(pair: tuple[MultitaskNet, Model]) -> None:
+    """Whatever they come from: NaN compares as below every threshold, and would read as NOT LIKELY."""
+    _, model = pair
+    study = prepared()
+    study.array[0, 3, 20, 20] = np.nan
+    with pytest.raises(UnprocessableError, match="not finite") as caught:
+        infer(model, study, "study", 0)
+    assert caught.value.reason == Reason.MODEL
 
 
 def equal(a: Inference, b: Inference) -> bool:

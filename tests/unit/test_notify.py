@@ -234,7 +234,7 @@ def test_delivery_looks_as_soon_as_it_runs(tmp_path: Path) -> None:
         house.engine.dispose()
         process = subprocess.Popen([*OVERREAD, "deliver", "--config", str(path)], stderr=subprocess.DEVNULL)
         try:
-            wait_until(lambda: bool(hook.bodies), 60, "a message")
+            wait_until(lambda: bool(hook.bodies), 240, "a message")
         finally:
             stop(process)
     assert list(hook.bodies[0]["began"]) == ["disk"]

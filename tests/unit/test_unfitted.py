@@ -53,7 +53,9 @@ def test_the_command_and_its_objects(
     request = StudyRequest(seed=3, spacing=COARSE, layout=Layout(spacing=COARSE, matrix=(64, 64)))
     study = make_brain_mri(request, tmp_path / "study").folder
     asked = ["process", str(study), "--models", str(tmp_path / "models"), "--output", "pdf", "--out", str(tmp_path)]
-    (job,) = json.loads(RUNNER.invoke(app, [*asked, "--json"]).stdout)["jobs"]
+    (other,), (job,) = (json.loads(RUNNER.invoke(app, [*asked, "--json"]).stdout)["jobs"] for _ in range(2))
+    named = [{Path(output["path"]).name for output in one["outputs"]} for one in (other, job)]
+    assert named[0].isdisjoint(named[1]), "another run has other dates, so its objects are others"
     assert job["state"] == "COMPLETED"
     assert (job["survival_risk"] is not None, bool(job["survival"])) == (said, said)
     written = next(one["path"] for one in job["outputs"] if one["type"] == "SR")

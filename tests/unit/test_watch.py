@@ -64,13 +64,13 @@ def test_it_goes_on_until_interrupted(house: House) -> None:
     terminal = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=terminal)
     try:
-        wait_until(lambda: drawn(b"1 DEAD"), 60, "the first picture")
+        wait_until(lambda: drawn(b"1 DEAD"), 240, "the first picture")
         shown = b""
         bury(house)
-        wait_until(lambda: drawn(b"2 DEAD"), 60, "what changed")
+        wait_until(lambda: drawn(b"2 DEAD"), 240, "what changed")
         process.send_signal(signal.SIGINT)
         # Read on: a terminal that takes no more holds whoever writes to it.
-        wait_until(lambda: drawn(b"") and process.poll() is not None, 60, "its end")
+        wait_until(lambda: drawn(b"") and process.poll() is not None, 240, "its end")
         assert process.returncode == 0
     finally:
         process.kill()

@@ -57,14 +57,14 @@ def test_one_model_is_verified_at_a_time(site: Site) -> None:
 
 def test_a_connection_that_asks_nothing_is_closed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither silence nor half a head of a request holds a place; one that asks again and again stays."""
-    monkeypatch.setattr(prompt, "SECONDS", 2.0)
+    monkeypatch.setattr(prompt, "SECONDS", 5.0)
     address = (HOST, site.house.settings.web.port)
     with socket.create_connection(address, 20) as silent, socket.create_connection(address, 20) as half:
         half.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n")
         busy = HTTPConnection(*address, timeout=20)
         busy.auto_open = 0
         busy.connect()
-        for _ in range(25):
+        for _ in range(40):
             busy.request("GET", "/healthz")
             with busy.getresponse() as answer:
                 assert answer.read()

@@ -1,12 +1,14 @@
 """Try it: an image uploaded to a running console, by page and by program; what is refused, told and forgotten."""
 
 import base64
+import fcntl
 import io
 import json
 import os
 import re
 import signal
 import subprocess
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -231,7 +233,10 @@ def test_a_reading_process_that_died_is_started_again(site: Site, tmp_path: Path
     answers: list[httpx.Response] = []
     thread = threading.Thread(target=lambda: answers.append(sent(site, path)))
     thread.start()
-    wait_until(lambda: bool(left(site)), 30, "the upload")
+    with Path(f"/proc/{site_child(site)}/fd/0").open("rb") as asked:
+        wait_until(
+            lambda: fcntl.ioctl(asked, termios.FIONREAD, bytes(4)) != bytes(4), 60, "the upload to be handed over"
+        )
     os.kill(site_child(site), signal.SIGKILL)
     thread.join()
     assert (answers[0].status_code, answers[0].headers["retry-after"]) == (503, "30")
