@@ -23,6 +23,7 @@ from daemon.web.origins import tables
 from tests.consoles import Site, configured, console, post
 from tests.houses import House as Ledger
 from tests.instances import NOW, series
+from tests.peers import need_int8
 from tests.receptions import RememberingReception
 
 HOSTILE = "<script>alert(1)</script>"
@@ -175,6 +176,7 @@ def test_what_a_destination_takes_is_shown(tmp_path: Path) -> None:
 
 def test_a_model_is_verified(site: Site) -> None:
     """The golden input is run on this machine, and the page says what came of it."""
+    need_int8()
     operator = site.browser("otto")
     assert "not run since" in operator.get("/models").text
     assert "golden outputs reproduced to the bit" in post(operator, "/models/petct/verify").text
