@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _TOLERANCE = timedelta(minutes=2)
 # Of many studies so many are named.
 _NAMED = 3
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # What speeds up INT8, by the kernel's names.
 _INT8 = {"avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "asimddp": "ASIMD dot product"}
 
@@ -258,6 +259,12 @@ def _callers(house: "House") -> str:
     listener = house.settings.listener
     if not (listener.allowed_callers or listener.allow_any_caller):
         raise OverreadError("nobody may send: set listener.allowed_callers")
+    elsewhere = [
+        str(caller.network) for caller in listener.callers if caller.network and not caller.network.is_loopback
+    ]
+    if elsewhere and listener.host in _LOOPBACK:
+        places = ", ".join(elsewhere)
+        raise OverreadError(f"nobody at {places} gets through to {listener.host}: set listener.host, 0.0.0.0 for all")
     asked = f"; all name a user but {', '.join(listener.callers_without_user) or 'none'}" if listener.users else ""
     if listener.allow_any_caller:
         return f"any{asked}"

@@ -21,12 +21,14 @@ LOGGER = logging.getLogger(__name__)
 _DESTINATION = re.compile(r"(?P<name>[^=]+)=(?P<ae_title>[^@]+)@(?P<host>.+):(?P<port>\d+)")
 
 
+HOST = "127.0.0.1"
 _SERVICE = re.compile(r"(?P<name>[^=]+)=(?P<url>https?://.+)")
 
 
 def init(
     folder: Annotated[Path, typer.Argument(help="Where configuration and data go.")],
     ae_title: Annotated[str, typer.Option(help="Our AE title.")] = "OVERREAD",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all, else this machine alone.")] = HOST,
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 11112,
     destination: Annotated[list[str] | None, typer.Option(help="NAME=AET@HOST:PORT or NAME=URL; repeatable.")] = None,
     allow: Annotated[list[str] | None, typer.Option(help="AE or AE@ADDRESS that may send to us; repeatable.")] = None,
@@ -45,7 +47,7 @@ def init(
     if path.exists():
         typer.echo(f"kept {path}")
     else:
-        listener = parse_listener(ae_title, port, tuple(allow or ()))
+        listener = parse_listener(ae_title, (host, port), tuple(allow or ()))
         destinations = [parse_destination(text) for text in destination or ()]
         if len({one.name for one in destinations}) < len(destinations):
             raise typer.BadParameter("--destination: give every destination a name of its own")
@@ -63,14 +65,16 @@ def init(
         typer.echo("nobody may send yet: set listener.allowed_callers")
 
 
-def parse_listener(ae_title: str, port: int, callers: tuple[str, ...]) -> "ListenerSection":
+def parse_listener(ae_title: str, place: tuple[str, int], callers: tuple[str, ...]) -> "ListenerSection":
     """Return the listener's section with what the options say."""
     from pydantic import ValidationError
 
     from daemon.config.sections import ListenerSection
 
     try:
-        return ListenerSection.model_validate({"ae_title": ae_title, "port": port, "allowed_callers": callers})
+        host, port = place
+        told = {"ae_title": ae_title, "host": host, "port": port, "allowed_callers": callers}
+        return ListenerSection.model_validate(told)
     except ValidationError as error:
         fault = error.errors()[0]
         raise typer.BadParameter(f"{fault['loc'][0]} {fault['input']!r}: {fault['msg']}") from error

@@ -17,6 +17,11 @@ def template(listener: dict[str, Any], destinations: list[DestinationSection]) -
         for key, option in section.model_fields.items():
             value = listener.get(key, option.default) if name == "listener" else option.default
             lines += [f"# {option.description}", _assignment(key, value)]
+    if not destinations:
+        lines += ["", f"# {DestinationSection.__doc__}", "# [[destination]]"]
+        for key, option in DestinationSection.model_fields.items():
+            value = "pacs" if option.is_required() else option.default
+            lines += [f"# {option.description}", f"# {_assignment(key, value).removeprefix('# ')}"]
     for destination in destinations:
         lines += ["", f"# {DestinationSection.__doc__}", "[[destination]]"]
         lines += [_assignment(key, value) for key, value in destination.model_dump().items()]

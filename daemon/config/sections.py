@@ -133,7 +133,11 @@ class DataSection(Section):
     )
     ledger_url: str = Field("", description="postgresql://USER@HOST/DATABASE; empty is SQLite in the data folder.")
     headroom_mb: int = Field(2048, ge=0, description="Refuse objects (0xA700) when less is free on the disk.")
-    keep_days: float = Field(7, ge=0, description="Free confirmed studies after this many days.")
+    keep_days: float = Field(
+        7,
+        ge=0,
+        description="Free confirmed studies after this many days, after an hour on a disk down to its headroom.",
+    )
 
 
 class AssemblySection(Section):

@@ -34,7 +34,7 @@ class Retire:
         The ledger is told first: a crash between leaves a file without need, which `reconcile` sweeps up. An instance
         that is sent again meanwhile stays, or its sender is told to send it once more (`receive`).
         """
-        age = self._rules.pressed_age if self._spool.full() else self._rules.age
+        age = min(self._rules.age, self._rules.pressed_age) if self._spool.full() else self._rules.age
         digests = self._files.release(self._clock.now() - age)
         if digests:
             reach(Point.FREED_RECORDED)

@@ -119,9 +119,9 @@ class Shelf(Generic[Value]):
             return made
 
 
-# Two studies of PET and CT.
+# Two studies of PET and CT; outline and both maps of one.
 _SERIES = Shelf[Kept](most=4)
-_RESULTS = Shelf[NDArray[np.float16]](most=2)
+_RESULTS = Shelf[NDArray[np.float16]](most=3)
 
 
 def native(grid: Grid) -> Plane:

@@ -31,6 +31,14 @@ def test_the_template_holds_every_key_and_its_own_defaults(tmp_path: Path) -> No
     assert {key for key in keys if f"{key} =" not in text} == set()
 
 
+def test_without_a_destination_the_template_shows_one(tmp_path: Path) -> None:
+    """Every key of it, commented out: uncommented and given a place, it is one."""
+    text = template({}, [])
+    assert load(written(tmp_path, text)).destination == ()
+    begun = text.index("# [[destination]]")
+    assert all(f"# {key} =" in text[begun:] for key in DestinationSection.model_fields)
+
+
 def test_a_study_s_limit_holds_at_least_one_instance(tmp_path: Path) -> None:
     """The message names both settings and the mend."""
     with pytest.raises(FatalError, match=r"max_study_mb = 100 is less than max_instance_mb = 4096.*lower the other"):

@@ -96,7 +96,8 @@ def test_a_console_is_off_or_somebody_s(house: House, tmp_path: Path) -> None:
 
 def test_it_says_who_may_call_and_who_must_name_a_user(tmp_path: Path) -> None:
     """Callers, nodes that report, and the exempt; a DICOMweb service never calls."""
-    told = ["--allow", "MR1@10.0.0.21", "--destination", "pacs=PACS@127.0.0.1:104", "--destination", "web=http://h/d"]
+    told = ["--host", "0.0.0.0", "--allow", "MR1@10.0.0.21"]  # noqa: S104 - nothing listens
+    told += ["--destination", "pacs=PACS@127.0.0.1:104", "--destination", "web=http://h/d"]
     assert CliRunner().invoke(app, ["init", str(tmp_path), *told]).exit_code == 0
     assert _callers(House(load(tmp_path))) == "MR1@10.0.0.21, PACS (destination)"
     path = tmp_path / CONFIG_NAME
@@ -104,6 +105,13 @@ def test_it_says_who_may_call_and_who_must_name_a_user(tmp_path: Path) -> None:
     text = path.read_text().replace("users = []", f'users = ["{user}"]')
     path.write_text(text.replace("callers_without_user = []", 'callers_without_user = ["PACS"]'))
     assert _callers(House(load(tmp_path))).endswith("PACS (destination); all name a user but PACS")
+
+
+def test_a_listener_that_callers_cannot_reach_is_not_well(tmp_path: Path) -> None:
+    """On this machine alone, while callers are named elsewhere."""
+    assert CliRunner().invoke(app, ["init", str(tmp_path), "--allow", "MR1@10.0.0.21"]).exit_code == 0
+    with pytest.raises(OverreadError, match=r"10\.0\.0\.21.* set listener\.host"):
+        _callers(House(load(tmp_path)))
 
 
 def test_files_that_the_ledger_promises_are_missed(house: House) -> None:

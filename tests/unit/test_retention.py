@@ -155,3 +155,25 @@ def test_what_is_sent_again_while_it_is_freed_is_not_lost(house: House, tmp_path
     house.reception.intake = house.intake
     assert house.receive(path, UID) is Verdict.DUPLICATE
     assert house.files.kept() == house.spool.sizes()
+
+
+@pytest.mark.parametrize(
+    ("kept", "full", "hours", "goes"),
+    [(7, True, 2, True), (7, False, 2, False), (7, True, 0.5, False), (0, True, 0.5, True), (0, False, 0.5, True)],
+)
+def test_a_full_disk_frees_sooner_never_later(
+    tmp_path: Path,
+    engine: Engine,
+    kept: int,
+    full: bool,  # noqa: FBT001 - a case
+    hours: float,
+    goes: bool,  # noqa: FBT001 - a case
+) -> None:
+    """Confirmed studies go after `keep_days`, below the headroom after an hour."""
+    house = House(tmp_path, engine)
+    house.spool = Spool(tmp_path / "spool", headroom=1 << 62 if full else 0)
+    house.completed(b"one")
+    move(house, 1, WAYS[DeliveryState.CONFIRMED])
+    house.clock.at = NOW + timedelta(hours=hours)
+    rules = RetentionRules(age=timedelta(days=kept))
+    assert bool(Retire(house.files, house.spool, house.clock, rules).step()) is goes
