@@ -23,6 +23,8 @@ LISTENING = "listening"
 CONSOLE = "console"
 # The same of each part, whatever it does: which one it is.
 RUNNING = "running"
+# The lock of the part that sends the audit trail on.
+FORWARDING = "forwarding"
 SUPERVISED = "OVERREAD_SUPERVISED"
 POLL_SECONDS = 0.5
 RETIRE_SECONDS = 60.0
@@ -143,6 +145,20 @@ def mark(path: Path) -> str:
         except BlockingIOError:
             return file.read()
     return ""
+
+
+def alone(path: Path, step: Callable[[], object]) -> Callable[[], object]:
+    """Return `step` for one process of those that ask for it by the same file: the first, until it ends."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def turn() -> object:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        return step()
+
+    return turn
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from daemon.cli.output import ConfigOption
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
     from daemon.bootstrap import House
     from daemon.config.sections import DestinationSection, ListenerSection
@@ -263,7 +264,7 @@ def dispatch(config: ConfigOption = None) -> None:
 def deliver(config: ConfigOption = None) -> None:
     """Run delivery alone: send, confirm, retire; ask the archive; send the audit trail; tell who is to be told."""
     from daemon.cli.notify import watching
-    from daemon.runtime import FORWARD_SECONDS, LOST, POLL_SECONDS, RETIRE_SECONDS, WATCH_SECONDS, Posting, beside, loop
+    from daemon.runtime import LOST, POLL_SECONDS, RETIRE_SECONDS, WATCH_SECONDS, Posting, beside, loop
 
     with _running(config, "deliver") as (house, stop):
         house.circuits.hasten(house.clock.now())
@@ -286,10 +287,8 @@ def deliver(config: ConfigOption = None) -> None:
             confirm.bury()
             return retire.step()
 
-        forwarder = house.forwarder()
         inquiry = house.inquire() if house.settings.assembly.archive else None
         with (
-            beside("audit forwarding", forwarder.step if forwarder else None, stop, FORWARD_SECONDS),
             beside("inquire", inquiry.step if inquiry else None, stop, POLL_SECONDS),
             beside("watch", watching(house, stop), stop, WATCH_SECONDS),
         ):
@@ -334,15 +333,31 @@ def _running(config: Path | None, command: str) -> "Iterator[tuple[House, thread
     from daemon import log
     from daemon.bootstrap import House
     from daemon.config import load
-    from daemon.runtime import RUNNING, marked, stop_on_signals
+    from daemon.runtime import FORWARD_SECONDS, RUNNING, beside, marked, stop_on_signals
 
     log.configure()
     stop = stop_on_signals()
     house = House(load(config))
     house.ready()
-    with marked(house.settings.data.folder / RUNNING, command), house.lifetime(command):
+    with (
+        marked(house.settings.data.folder / RUNNING, command),
+        house.lifetime(command),
+        beside("audit forwarding", _forwarding(house, command), stop, FORWARD_SECONDS),
+    ):
         try:
             yield house, stop
         finally:
             # Where it ends by an error, threads that wait for this would keep half a process alive.
             stop.set()
+
+
+def _forwarding(house: "House", command: str) -> "Callable[[], object] | None":
+    """Return what sends this machine's audit trail on; one of its parts does, as long as that lives."""
+    from daemon.runtime import FORWARDING, alone
+    from daemon.workforce import by_messages
+
+    forwarder = house.forwarder()
+    # The one only supervises; the other forks, which no thread of ours may be amid.
+    if forwarder is None or command == "serve" or (command == "work" and by_messages(house)):
+        return None
+    return alone(house.settings.data.folder / FORWARDING, forwarder.step)

@@ -1,12 +1,13 @@
 """What `serve` runs its parts by."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import typer
 
-from daemon.runtime import _program
+from daemon.runtime import _program, alone
 from demo.__main__ import main as demo
 
 
@@ -27,3 +28,22 @@ def test_the_demo_clears_no_folder_but_its_own(tmp_path: Path) -> None:
     with pytest.raises(typer.BadParameter, match="another folder"):
         demo(out=tmp_path)
     assert (tmp_path / "holiday.png").exists()
+
+
+def test_one_process_does_what_one_is_to_do(tmp_path: Path) -> None:
+    """The first that asks; once it has ended, the next."""
+    ask = f"from pathlib import Path; from daemon.runtime import alone; s = alone(Path({str(tmp_path / 'one')!r}), int)"
+    told = f"{ask}; print(s() is not None, flush=True); input(); print(s() is not None)"
+    first, second = (_asked(told) for _ in range(2))
+    assert alone(tmp_path / "one", int)() is None
+    first.communicate("\n")
+    heard, _ = second.communicate("\n")
+    assert heard == "True\n"
+
+
+def _asked(program: str) -> subprocess.Popen[str]:
+    """Run a program until it has said its first word."""
+    made = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert made.stdout
+    made.stdout.readline()
+    return made
