@@ -232,7 +232,6 @@ def test_ohif_keeps_the_values_of_the_map(viewer: Viewer, subjects: dict[str, Su
     wanted = subject.of(OutputKind.UNCERTAINTY).pixel_array.ravel() * 100
     assert kind == "Float32Array"
     assert np.allclose(found, wanted, atol=1e-4)
-    viewer.picture("uncertainty")
 
 
 def test_what_ohif_cannot_open_is_what_the_page_says(viewer: Viewer, subjects: dict[str, Subject]) -> None:
