@@ -50,8 +50,9 @@ def init(
     else:
         listener = parse_listener(ae_title, (host, port), tuple(allow or ()))
         destinations = [parse_destination(text) for text in destination or ()]
-        if len({one.name for one in destinations}) < len(destinations):
-            raise typer.BadParameter("--destination: give every destination a name of its own")
+        names = [one.name for one in destinations]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise typer.BadParameter(f"{', '.join(twice)} stands twice; give every destination a name of its own")
         text = template(listener.model_dump(), destinations)
         # Only now: a file with a wrong value would be kept, and refused, by every later init.
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Evidence and decisions between received instances and jobs."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -19,6 +20,8 @@ SKEW = timedelta(minutes=1)
 # has left its association open, and our listener ends it by now where it is wholly idle. Others' studies may keep one
 # busy for days. What comes later all the same is read by a supplementary job.
 LINGER = timedelta(minutes=10)
+# Modality, Acquisition Number and Images in Acquisition (PS3.3 C.7.6.1): no more is told of which acquisition it was.
+_Acquisition = tuple[str, int | None, int]
 
 
 class Verdict(StrEnum):
@@ -232,13 +235,14 @@ def _by_slices(study: StudyFacts, silent: timedelta, patience: Patience) -> Comp
     """Judge a study by what has come of it, and how long ago."""
     stacks = [s for s in study.unlisted if len(s.instances) > 1]
     gaps = [f"a slice is missing in series {_number(s)}" for s in stacks if flaw(s.instances) is Reason.MISSING_SLICES]
-    wanting = [*_unmet(study), *gaps, *(text for text in map(_shortfall, stacks) if text)]
+    spread = _spread(by_series(study.instances))
+    wanting = [*_unmet(study), *gaps, *(text for text in (_shortfall(s, spread) for s in stacks) if text)]
     if wanting:
         return Completeness(verdict=Verdict.INCOMPLETE, evidence="; ".join(wanting), ready=silent >= patience.hopeful)
-    if stacks and all(_counted(s) for s in stacks):
+    if stacks and all(_counted(s, spread) for s in stacks):
         return Completeness(
             verdict=Verdict.COMPLETE,
-            evidence="every series holds as many images as its acquisition says",
+            evidence="every acquisition has as many images as it says",
             ready=silent >= patience.settled,
         )
     # Not how long it has been quiet so far: evidence that changes is written each time.
@@ -279,22 +283,36 @@ def _unmet(study: StudyFacts) -> Iterator[str]:
             yield f"a {study.counterpart} series of {len(missing)} instances is listed and has not come"
 
 
-def _expected(series: Series) -> int | None:
-    counts: Mapping[int | None, int | None] = {
-        i.acquisition.acquisition_number: i.acquisition.images_in_acquisition for i in series.instances
-    }
-    known = [n for n in counts.values() if n]
-    return sum(known) if known and len(known) == len(counts) else None
+def _acquisitions(series: Series) -> Counter[_Acquisition]:
+    """Return how many images of each acquisition a series holds; those that do not say count as of 0 images."""
+    told = (i.acquisition for i in series.instances)
+    return Counter((a.modality, a.acquisition_number, a.images_in_acquisition or 0) for a in told)
 
 
-def _counted(series: Series) -> bool:
-    expected = _expected(series)
-    return expected is not None and len(series.instances) >= expected
+def _spread(study: Sequence[Series]) -> frozenset[_Acquisition]:
+    """Return the acquisitions whose images lie in several series, as of two echoes, and are all here.
+
+    Series that have nothing to do with each other may be numbered alike: one that holds as many by itself is left out,
+    and the rest must add up exactly.
+    """
+    shares: Counter[_Acquisition] = Counter()
+    for series in study:
+        shares.update({a: count for a, count in _acquisitions(series).items() if count < a[-1]})
+    return frozenset(a for a, count in shares.items() if count == a[-1])
 
 
-def _shortfall(series: Series) -> str:
-    expected = _expected(series)
-    if expected is None or len(series.instances) >= expected:
+def _counted(series: Series, spread: frozenset[_Acquisition]) -> bool:
+    """Return whether a series holds what its acquisition says; of several, others may be yet to come."""
+    found = _acquisitions(series)
+    return len(found) == 1 and all(a[-1] > 1 and (count >= a[-1] or a in spread) for a, count in found.items())
+
+
+def _shortfall(series: Series, spread: frozenset[_Acquisition]) -> str:
+    found = _acquisitions(series)
+    expected = sum(count if a in spread else a[-1] for a, count in found.items())
+    # An acquisition that gives several counts, or none, tells nothing.
+    vague = len({a[:-1] for a in found}) < len(found) or not all(a[-1] for a in found)
+    if vague or len(series.instances) >= expected:
         return ""
     return f"series {_number(series)} has {len(series.instances)} of {expected} images"
 

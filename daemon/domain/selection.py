@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from daemon.domain.assembly import Choice, Chosen, Refusal
-from daemon.domain.geometry import extent, flaw
+from daemon.domain.geometry import along, extent, flaw
 from daemon.domain.instance import AcquisitionFacts, Instance, Series, by_series
 from daemon.domain.model_bundle import Eligibility, Manifest
 from daemon.domain.reasons import SENTENCES, Reason
@@ -122,10 +122,10 @@ def _common_flaw(series: Series, rules: Eligibility) -> Reason | None:
 
 def _sparse(series: Series, rules: Eligibility) -> Reason | None:
     """Return MISSING_SLICES where slices lie further apart than the model was trained for."""
-    reach = extent(series.instances)
-    if reach is None or len(series.instances) < rules.min_slices:
+    places = along(series.instances)
+    if len(places) < max(rules.min_slices, 2):
         return None
-    gap = (reach[1] - reach[0]) / (len(series.instances) - 1)
+    gap = (places[-1] - places[0]) / (len(places) - 1)
     return Reason.MISSING_SLICES if gap > rules.max_slice_gap_mm else None
 
 

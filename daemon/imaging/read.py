@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
+from daemon.domain.geometry import same_spacing
 from daemon.domain.reasons import Reason
 from daemon.errors import UnprocessableError
 from daemon.imaging.frames import Frame, frames_of, normal
@@ -158,7 +159,8 @@ def _ordered(frames: Sequence[Frame]) -> list[Frame]:
     first = frames[0]
     if any(np.abs(f.orientation - first.orientation).max() > _COSINE_TOLERANCE for f in frames):
         raise UnprocessableError(Reason.MIXED_ORIENTATIONS, "the slices do not share one orientation")
-    if len({(f.header.get("Rows"), f.header.get("Columns"), *np.round(f.spacing, 4)) for f in frames}) > 1:
+    sizes = {(f.header.get("Rows"), f.header.get("Columns")) for f in frames}
+    if len(sizes) > 1 or not all(same_spacing(f.spacing, first.spacing) for f in frames):
         raise UnprocessableError(Reason.INCONSISTENT_GEOMETRY, "rows, columns or pixel spacing differ between slices")
     axis = normal(first.orientation)
     ordered = sorted(frames, key=lambda f: float(axis @ f.position))

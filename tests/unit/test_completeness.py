@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from daemon.domain.assembly import LINGER, Asking, Patience, StudyFacts, Verdict, judge, to_ask
 from daemon.domain.evidence import Inquiry, SeriesListing, Source
 from daemon.domain.instance import Instance
-from tests.instances import NOW, series
+from tests.instances import NOW, facts, series
 
 PATIENCE = Patience(quiet=timedelta(seconds=30))
 SECOND = timedelta(seconds=1)
@@ -72,6 +72,52 @@ def test_too_few_counted_images_wait_longer_and_say_how_many() -> None:
     assert (waiting.verdict, waiting.ready) == (Verdict.INCOMPLETE, False)
     assert "20 of 24" in waiting.evidence
     assert judge(study(*counted), NOW + timedelta(seconds=120), PATIENCE).ready
+
+
+def acquired(count: int, number: int, images: int, *, uid: str = "5", first: int = 0) -> list[Instance]:
+    """Return `count` slices from the `first` on, of an acquisition that says how many `images` it has."""
+    acquisition = facts(acquisition_number=number, images_in_acquisition=images)
+    return series(first + count, uid=uid, acquisition=acquisition)[first:]
+
+
+def outcome(*instances: Instance, seconds: int) -> tuple[Verdict, bool]:
+    judged = judge(study(*instances), NOW + timedelta(seconds=seconds), PATIENCE)
+    return judged.verdict, judged.ready
+
+
+def test_acquisitions_that_came_do_not_count_those_to_come() -> None:
+    """Two of three acquisitions of a series, or some of one for each slice, do not shorten the wait."""
+    blocks = [*acquired(10, 1, 10), *acquired(10, 2, 10, first=10)]
+    slices = [i for n in range(12) for i in acquired(1, n, 1, first=n)]
+    for instances in (blocks, slices, acquired(12, 1, 1)):
+        assert outcome(*instances, seconds=29) == (Verdict.PRESUMED, False)
+        assert outcome(*instances, seconds=30) == (Verdict.PRESUMED, True)
+
+
+def test_an_acquisition_of_several_series_is_counted_over_all_of_them() -> None:
+    """Two echoes of 30 slices are the 60 images of their acquisition; until then each says what it lacks."""
+    echoes = [*acquired(30, 1, 60, uid="1"), *acquired(30, 1, 60, uid="2")]
+    assert outcome(*echoes, seconds=5) == (Verdict.COMPLETE, True)
+    partial = judge(study(*echoes[:-10]), NOW + timedelta(seconds=100), PATIENCE)
+    assert (partial.verdict, partial.ready) == (Verdict.INCOMPLETE, False)
+    assert partial.evidence == "series 1 has 30 of 60 images; series 1 has 20 of 60 images"
+    several = [*echoes, *acquired(30, 2, 60, uid="1", first=30), *acquired(30, 2, 60, uid="2", first=30)]
+    assert outcome(*several, seconds=30) == (Verdict.PRESUMED, True)
+
+
+def test_series_that_are_only_numbered_alike_do_not_count_for_each_other() -> None:
+    """Many scanners begin each series with acquisition 1: a whole one leaves the other as short as it is."""
+    other = [*acquired(20, 1, 20, uid="1"), *acquired(12, 1, 20, uid="2")]
+    assert outcome(*other, seconds=100) == (Verdict.INCOMPLETE, False)
+    both = [*acquired(15, 1, 20, uid="1"), *acquired(15, 1, 20, uid="2")]
+    assert outcome(*both, seconds=100) == (Verdict.INCOMPLETE, False)
+
+
+def test_an_acquisition_that_contradicts_itself_tells_nothing() -> None:
+    """Where its slices give it several counts, neither shortens or lengthens the wait."""
+    odd = [*acquired(10, 1, 10), *acquired(10, 1, 30, first=10)]
+    assert outcome(*odd, seconds=29) == (Verdict.PRESUMED, False)
+    assert outcome(*odd, seconds=30) == (Verdict.PRESUMED, True)
 
 
 def test_a_gap_waits_longer_and_is_named() -> None:

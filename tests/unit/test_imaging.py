@@ -115,6 +115,14 @@ def test_other_matrix_sizes_are_named(axial: list[Path]) -> None:
     assert reason(axial) == Reason.INCONSISTENT_GEOMETRY
 
 
+def test_a_spacing_written_with_another_last_digit_is_the_same(axial: list[Path]) -> None:
+    """0.7812501 among 0.78125, which lies between two roundings, is one spacing."""
+    for path in axial:
+        spoil(path, PixelSpacing=[0.78125, 0.78125])
+    spoil(axial[2], PixelSpacing=[0.7812501, 0.78125])
+    assert read_series(axial).volume.grid.spacing[1:] == pytest.approx((0.78125, 0.78125), abs=1e-6)
+
+
 def test_a_truncated_file_is_unreadable(axial: list[Path]) -> None:
     """Half a slice is UNREADABLE_PIXELS, not a crash."""
     content = axial[4].read_bytes()

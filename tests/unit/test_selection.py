@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from daemon.domain.assembly import Choice
-from daemon.domain.instance import Instance
+from daemon.domain.instance import Cosines, Instance, Vector
 from daemon.domain.model_bundle import Manifest
 from daemon.domain.reasons import Reason
 from daemon.domain.selection import choose, mr_sequence
@@ -91,6 +91,47 @@ def test_a_broken_flair_gives_way_to_a_whole_t2() -> None:
 def test_what_cannot_be_read_names_its_reason(instances: list[Instance], expected: Reason) -> None:
     """Every kind of unfit series gets its own reason."""
     assert reason(*instances) is expected
+
+
+PLANES: dict[str, tuple[Cosines, Vector]] = {
+    "sagittal": ((0.0, 1.0, 0.0, 0.0, 0.0, -1.0), (-1.0, 0.0, 0.0)),
+    "coronal": ((1.0, 0.0, 0.0, 0.0, 0.0, -1.0), (0.0, 1.0, 0.0)),
+    "oblique": ((1.0, 0.0, 0.0, 0.0, 0.6, -0.8), (0.0, 0.8, 0.6)),
+}
+
+
+def turned(plane: str, gap: float) -> list[Instance]:
+    """Return 20 slices `gap` mm apart along the normal of a plane."""
+    cosines, axis = PLANES[plane]
+    places = [(n * gap * axis[0], n * gap * axis[1], n * gap * axis[2]) for n in range(20)]
+    return [
+        replace(i, geometry=replace(i.geometry, orientation=cosines, position=place))
+        for i, place in zip(series(20), places, strict=True)
+        if i.geometry
+    ]
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_slices_too_far_apart_are_refused_in_every_plane(plane: str) -> None:
+    """The gap that a model allows is measured from slice to slice, not along the body."""
+    assert pick(*turned(plane, 7.5)).chosen
+    assert reason(*turned(plane, 12.0)) is Reason.MISSING_SLICES
+
+
+def test_a_spacing_written_with_another_last_digit_is_the_same() -> None:
+    """0.8593751 among 0.859375 is one spacing, as it is to who reads the pixels; 0.8595 is another."""
+    for ordinary, written in ((0.859375, 0.8593751), (0.78125, 0.7812501)):
+        assert pick(*spaced(ordinary, written)).chosen
+    assert reason(*spaced(0.859375, 0.8595)) is Reason.INCONSISTENT_GEOMETRY
+
+
+def spaced(ordinary: float, odd: float) -> list[Instance]:
+    """Return 20 slices of a pixel spacing in mm, the eighth of another."""
+    return [
+        replace(i, geometry=replace(i.geometry, pixel_spacing=(odd if n == 7 else ordinary, ordinary)))
+        for n, i in enumerate(series(20))
+        if i.geometry
+    ]
 
 
 def test_mixed_orientations_are_named() -> None:

@@ -110,9 +110,94 @@ def test_injection_before_midnight() -> None:
     assert suv_factors([late])[0] == pytest.approx(70000 / (370e6 * 2 ** (-3000 / 6586.2)), rel=1e-12)
 
 
-def test_suv_images_are_left_alone() -> None:
-    """Units GML are SUV already."""
-    assert suv_factors([plain(Units="GML", PatientWeight=None)])[0] == 1
+@pytest.mark.parametrize("kind", [None, "", "BW"])
+def test_suv_images_are_left_alone(kind: str | None) -> None:
+    """Units GML are SUV already, by body weight where SUV Type says so or nothing."""
+    assert suv_factors([plain(Units="GML", SUVType=kind, PatientWeight=None)])[0] == 1
+
+
+@pytest.mark.parametrize("kind", ["LBM", "LBMJAMES128", "LBMJANMA", "IBW", "BSA"])
+def test_suv_by_something_else_than_weight_is_refused(kind: str) -> None:
+    """An SUV by lean body mass, ideal weight or surface is not taken for SUVbw; the reason names it."""
+    with pytest.raises(UnprocessableError, match=f"SUV of type {kind},") as caught:
+        suv_factors([plain(Units="GML"), plain(Units="GML", SUVType=kind)])
+    assert caught.value.reason == Reason.NO_SUV
+
+
+AFTERNOON: dict[str, object] = {
+    "SeriesDate": "20260110",
+    "SeriesTime": "150000",
+    "AcquisitionDate": "20260110",
+    "AcquisitionTime": "150000",
+    "RadiopharmaceuticalStartTime": None,
+}
+
+
+def at(injected: str, **changes: object) -> Dataset:
+    """Return the header of a scan at 15:00 with an injection by Radiopharmaceutical Start DateTime."""
+    return plain(**(AFTERNOON | {"RadiopharmaceuticalStartDateTime": injected} | changes))
+
+
+@pytest.mark.parametrize(
+    ("injected", "zone"),
+    [
+        ("20260110120000+0000", "+0200"),
+        ("20260110140000.000000+0200", "+0200"),
+        ("20260110083000-0330", "+0200"),
+        ("20260111020000+1400", "+0200"),
+        ("202601101400", "+0200"),
+        ("20260110190000+0000", "-0500"),
+    ],
+)
+def test_an_injection_with_an_offset_is_brought_to_the_scans_clock(injected: str, zone: str) -> None:
+    """14:00 where the scanner stands, in whatever zone it is written, is an hour before a scan at 15:00."""
+    factors = suv_factors([at(injected, TimezoneOffsetFromUTC=zone)])
+    assert factors[0] == pytest.approx(70000 / (370e6 * 2 ** (-3600 / 6586.2)), rel=1e-12)
+
+
+@pytest.mark.parametrize("zone", [None, "", "CET", "0200"])
+def test_an_offset_that_nothing_relates_is_refused(zone: str | None) -> None:
+    """Without a Timezone Offset From UTC nobody knows what the scanner's clock showed at the injection."""
+    for shown in (None, "140000"):
+        header = at("20260110120000+0000", TimezoneOffsetFromUTC=zone, RadiopharmaceuticalStartTime=shown)
+        with pytest.raises(UnprocessableError, match="Timezone Offset From UTC") as caught:
+            suv_factors([header])
+        assert caught.value.reason == Reason.NO_SUV
+
+
+def test_a_start_time_of_the_same_hour_relates_an_offset() -> None:
+    """Start Time is on the scanner's clock: where Start DateTime shows the same, its offset is that clock's own."""
+    header = at("20260110140000.50+0200", RadiopharmaceuticalStartTime="140000")
+    assert suv_factors([header])[0] == pytest.approx(70000 / (370e6 * 2 ** (-3599.5 / 6586.2)), rel=1e-12)
+
+
+def test_a_date_with_an_offset_is_no_time() -> None:
+    """A Start DateTime that stops at the day leaves the hour to Start Time."""
+    header = at("20260110+0200", RadiopharmaceuticalStartTime="140000")
+    assert suv_factors([header])[0] == pytest.approx(70000 / (370e6 * 2 ** (-3600 / 6586.2)), rel=1e-12)
+    with pytest.raises(UnprocessableError, match="injection is absent"):
+        suv_factors([at("20260110+0200")])
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DT")
+@pytest.mark.parametrize(
+    "injected",
+    [
+        "20260110120000+00",
+        "20260110120000+00:00",
+        "20260110120000+0060",
+        "20260110120000-1230",
+        "20260110120000+1500",
+        "20260110120000-",
+        "20260110-120000",
+        "99991231235959-1200",
+    ],
+)
+def test_an_offset_that_is_none_is_refused(injected: str) -> None:
+    """Only a sign and HHMM between -1200 and +1400 is an offset (PS3.5 6.2), and only within the calendar."""
+    with pytest.raises(UnprocessableError) as caught:
+        suv_factors([at(injected, TimezoneOffsetFromUTC="+0200")])
+    assert caught.value.reason == Reason.NO_SUV
 
 
 def test_long_lived_tracers_may_be_scanned_days_later() -> None:
