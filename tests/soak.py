@@ -2,7 +2,8 @@
 
 Writes memory, handles and latency over time as `soak.csv` and `soak.png`, and says of each whether it is flat: whether
 its slope (Theil-Sen) after the first third of the run makes it grow over the rest by less than `GROWTH` of its median,
-or by less than its `NOISE`. The model is a tiny one: what is watched is the house around it.
+or by less than its `NOISE`. Latency is judged by the moments in which nobody else used more than `QUIET` of a core,
+where half of them were so. The model is a tiny one: what is watched is the house around it.
 """
 
 import argparse
@@ -39,6 +40,7 @@ SAMPLE_SECONDS = 5.0
 GROWTH = 0.05
 NOISE = {"memory_mb": 16.0, "handles": 8.0, "latency_s": 1.0}
 GRACE = 300.0  # seconds for the last results to be confirmed by a PACS that fails
+QUIET = 0.3  # cores
 BACKLOG = 40  # studies that wait for their answer, at most
 SPACING = (8.0, 6.0, 6.0)
 
@@ -60,7 +62,8 @@ class Plan:
 class Sample:
     """The daemon at one moment: all its processes' memory (MB) and handles, and what it had done by then.
 
-    `latency_s` is the median time from job to result of those that were completed since the sample before.
+    `latency_s` is the median time from job to result of those that were completed since the sample before; `others` how
+    many cores were used meanwhile by what is not of this run.
     """
 
     seconds: float
@@ -71,6 +74,7 @@ class Sample:
     confirmed: int
     waiting: int
     latency_s: float
+    others: float
 
 
 class Push:
@@ -148,7 +152,7 @@ def _watched(daemon: Daemon, push: Push, plan: Plan) -> Iterator[Sample]:
     """Yield samples until all that was to be pushed is confirmed, or the time and `GRACE` are over."""
     started, since = time.monotonic(), ""
     url = load(daemon.config).database_url().removeprefix("sqlite:///")
-    parts = psutil.Process(daemon.process.pid)
+    parts, load_by = psutil.Process(daemon.process.pid), Load()
     while (now := time.monotonic() - started) < plan.minutes * 60 + GRACE:
         time.sleep(SAMPLE_SECONDS)
         with closing(sqlite3.connect(f"file:{url}?mode=ro", uri=True, timeout=30)) as ledger:
@@ -166,9 +170,38 @@ def _watched(daemon: Daemon, push: Push, plan: Plan) -> Iterator[Sample]:
             confirmed=confirmed,
             waiting=sum(states.values()),
             latency_s=float(np.median(waits)) if waits else float("nan"),
+            others=load_by.others(),
         )
         if push.done >= plan.studies and len(jobs) >= plan.studies and not sum(states.values()):
             return
+
+
+class Load:
+    """Who uses the machine."""
+
+    def __init__(self) -> None:
+        self._since, self._all, self._ours = time.monotonic(), _busy(), _own()
+
+    def others(self) -> float:
+        """Return how many cores all but this process and its descendants used since the last call."""
+        before = self._since, self._all, self._ours
+        self._since, self._all, self._ours = time.monotonic(), _busy(), _own()
+        used = (self._all - before[1]) - (self._ours - before[2])
+        return round(max(used, 0.0) / (self._since - before[0]), 2)
+
+
+def _busy() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
+
+
+def _own() -> float:
+    total = 0.0
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 def _used(processes: Iterable[psutil.Process]) -> dict[str, float]:
@@ -194,6 +227,17 @@ def flat(seconds: Sequence[float], values: Sequence[float], noise: float) -> tup
     return grown < max(noise, GROWTH * float(np.median([v for _, v in known]))), grown
 
 
+def judged(samples: Sequence[Sample], name: str) -> list[float]:
+    """Return a measure over time; of latency what others' work says nothing about, nothing where that is too little."""
+    values = [float(getattr(sample, name)) for sample in samples]
+    if name != "latency_s":
+        return values
+    quiet = [sample.others <= QUIET for sample in samples]
+    if sum(quiet) < len(quiet) / 2:
+        return [float("nan")] * len(values)
+    return [value if alone else float("nan") for value, alone in zip(values, quiet, strict=True)]
+
+
 def report(samples: Sequence[Sample], out: Path) -> bool:
     """Write table and picture, print the verdicts; return whether all is flat and every result is confirmed."""
     out.mkdir(parents=True, exist_ok=True)
@@ -206,13 +250,15 @@ def report(samples: Sequence[Sample], out: Path) -> bool:
     verdicts = []
     for axis, (name, noise) in zip(axes, NOISE.items(), strict=True):
         values = [float(getattr(sample, name)) for sample in samples]
-        fine, grown = flat(seconds, values, noise)
+        fine, grown = flat(seconds, judged(samples, name), noise)
         verdicts.append(fine)
         axis.plot(np.array(seconds) / 60, values)
         axis.set_ylabel(name)
         print(f"{name:<12} median {np.nanmedian(values):9.1f}, grew by {grown:+8.1f}: {'flat' if fine else 'NOT FLAT'}")  # noqa: T201
     axes[-1].set_xlabel("minutes")
     figure.savefig(out / "soak.png", dpi=120)
+    busy = sum(sample.others > QUIET for sample in samples)
+    print(f"others used more than {QUIET} cores in {busy} of {len(samples)} samples; by those latency is not judged")  # noqa: T201
     last = samples[-1]
     print(f"pushed {last.pushed}, completed {last.completed}, confirmed {last.confirmed}, waiting {last.waiting}")  # noqa: T201
     return all(verdicts) and last.completed == last.pushed and not last.waiting

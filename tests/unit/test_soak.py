@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.soak import GROWTH, NOISE, flat
+from tests.soak import GROWTH, NOISE, QUIET, Sample, flat, judged
 
 SECONDS = [5.0 * n for n in range(720)]
 
@@ -29,3 +29,19 @@ def test_a_leak_is_not_flat() -> None:
 def test_one_handle_a_minute_is_not_flat() -> None:
     """Handles that are never given back are seen within the hour."""
     assert not flat(SECONDS, [100 + t // 60 for t in SECONDS], NOISE["handles"])[0]
+
+
+def sample(seconds: float, latency: float, others: float) -> Sample:
+    """Return a sample of nothing but these."""
+    none = {"memory_mb": 0.0, "handles": 0.0, "pushed": 0, "completed": 0, "confirmed": 0, "waiting": 0}
+    return Sample(seconds=seconds, latency_s=latency, others=others, **none)  # type: ignore[arg-type]
+
+
+def test_others_work_is_no_latency_of_ours() -> None:
+    """What was slow while others worked is not judged; where that was most of the time nothing is."""
+    slow = [sample(t, 10 + 10 * (t > 3000), QUIET + (t > 3000)) for t in SECONDS]
+    assert flat(SECONDS, judged(slow, "latency_s"), NOISE["latency_s"])[0]
+    leak = [sample(t, 10 + 10 * t / SECONDS[-1], QUIET) for t in SECONDS]
+    assert not flat(SECONDS, judged(leak, "latency_s"), NOISE["latency_s"])[0]
+    crowded = [sample(t, 10, QUIET + (t > 1000)) for t in SECONDS]
+    assert not flat(SECONDS, judged(crowded, "latency_s"), NOISE["latency_s"])[0]
