@@ -19,8 +19,10 @@ _DIRECTORY_SIZE = slice(12, 16)
 # Of one file in the directory, its names and comments with it.
 _MOST_ENTRY = 1024
 _ENCRYPTED = 0x1
+# What `zipfile` raises of an archive that is damaged; an IndexError where a name is empty.
 _DAMAGED = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError, OSError, ValueError, RuntimeError
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError, OSError, ValueError, RuntimeError,
+    IndexError,
 )  # fmt: skip
 # An OSError that is the archive's fault and not the disk's: bz2's own, and a place before the file's begin.
 _NOT_THE_DISK = (None, errno.EINVAL)

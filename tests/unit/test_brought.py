@@ -241,6 +241,10 @@ def _packed(path: Path, how: int) -> None:
     path.write_bytes(content)
 
 
+def _nameless(path: Path) -> None:
+    path.write_bytes(archive(path, {"x": b"1"}).read_bytes().replace(b"x", b"\0"))
+
+
 def _ended(path: Path, at: int, number: int) -> None:
     """Write a zip with another number at a place of its end record."""
     content = bytearray(archive(path, {"x": b"1"}).read_bytes())
@@ -278,6 +282,7 @@ BOUNDS = Bounds(files=20, size=1 << 20)
         (_broken, "damaged"),
         (lambda path: _packed(path, zipfile.ZIP_LZMA), "damaged"),
         (lambda path: _packed(path, zipfile.ZIP_BZIP2), "damaged"),
+        (_nameless, "damaged"),
         (lambda path: _ended(path, 16, 1 << 30), "damaged"),
         (lambda path: _ended(path, 12, 20_000), "damaged"),
         (lambda path: _zip64(path, 0), "ZIP64"),
@@ -298,6 +303,7 @@ BOUNDS = Bounds(files=20, size=1 << 20)
         "broken",
         "lzma",
         "bzip2",
+        "nameless",
         "place",
         "size",
         "zip64",
