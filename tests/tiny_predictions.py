@@ -61,6 +61,8 @@ def make(asked: Asked) -> Prediction:
         event=None,
         covariates={},
         log_hazard=None,
+        voxel_slope=CALIBRATION.voxel_slope,
+        voxel_intercept=CALIBRATION.voxel_intercept,
     )
 
 

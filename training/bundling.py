@@ -18,11 +18,12 @@ from training.calibration.figures import score
 from training.calibration.fit import NEUTRAL, Fitted, fit
 from training.calibration.store import load as load_calibration
 from training.calibration.store import save
+from training.curriculum.learnt import FILE, Learnt
 from training.data.sample import Sample
 from training.export import GRAPHS, Exported, calibration_stacks, export
 from training.network import MultitaskNet
 from training.predictions import predict
-from training.provenance import origins, provenance
+from training.provenance import Seen, origins, provenance
 from training.seal import Contents, seal, unsealed
 from training.settings import Settings, load
 from training.shrink import structure
@@ -149,9 +150,15 @@ def seal_run(
         fitted=fitted,
         scores={words: score(folder, fitted.calibration) for words, folder in measured.items()},
         example=_example(settings, used["calibration"]),
-        used=provenance(used, origins(settings.sources)),
+        used=provenance({**used, "earlier training": _before(run)}, origins(settings.sources)),
     )
     return seal(settings, contents, models)
+
+
+def _before(run: Path) -> list[Seen]:
+    """Return what the weights that a run, or a member of it, began with had learnt from."""
+    known = [Learnt.load(folder) for folder in members(run) if (folder / FILE).is_file()]
+    return sorted({seen for one in known for seen in one.before})
 
 
 def _example(settings: Settings, samples: Sequence[Sample]) -> NDArray[np.float32]:

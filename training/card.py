@@ -124,7 +124,7 @@ def _guarantee(fitted: Fitted) -> str:
         return (
             f"{said} With probability {1 - aim.delta:g} the sensitivity of the tumour answer is at least "
             f"{aim.sensitivity:g} for tumours of {found.sensitivity_ml:g} ml or more in studies like these "
-            "(Learn-then-Test, exact binomial)."
+            "(Learn-then-Test, exact binomial; a patient counts once, by the study of the lowest probability)."
         )
     return (
         f"{said} **The sensitivity of {aim.sensitivity:g} is not guaranteed**: the threshold is one of the highest "

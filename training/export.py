@@ -4,6 +4,7 @@ Static QDQ, U8 activations, S8 weights per channel, MinMax; the last convolution
 step, because the tools only log their failures.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from daemon.domain.model_bundle import Recipe
 from daemon.imaging.steps import neighbour_stack
+from daemon.inference.mc_dropout import CELL
 from training.data.sample import Sample
 from training.network import Decoder, MultitaskNet, contiguous
 from training.settings import NetworkSettings
@@ -58,10 +60,13 @@ class _Feeds(CalibrationDataReader):
 
 
 def calibration_stacks(samples: Sequence[Sample], recipe: Recipe, seed: int) -> list[NDArray[np.float32]]:
-    """Return input stacks that show activations their range: two tumour slices and two others of up to 24 samples."""
+    """Return input stacks that show activations their range: two tumour slices and two others of up to 24 samples.
+
+    Of more than 24 the seed draws, of each source as many as of any other while they last.
+    """
     rng = np.random.Generator(np.random.Philox(seed))
     stacks = []
-    for sample in samples[:CALIBRATION_STUDIES]:
+    for sample in _drawn(samples, rng):
         marked = np.zeros(0) if sample.mask is None else np.flatnonzero(sample.mask.any(axis=(1, 2)))
         count = sample.image.shape[1]
         chosen = rng.choice(marked, 2) if marked.size else rng.integers(0, count, 2)
@@ -72,13 +77,31 @@ def calibration_stacks(samples: Sequence[Sample], recipe: Recipe, seed: int) -> 
     return stacks
 
 
+def _drawn(samples: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
+    if len(samples) <= CALIBRATION_STUDIES:
+        return list(samples)
+    turns: list[tuple[int, int]] = []
+    seen: Counter[str] = Counter()
+    for index in rng.permutation(len(samples)):
+        source = samples[index].source
+        turns.append((seen[source], int(index)))
+        seen[source] += 1
+    first = sorted(turns, key=lambda turn: turn[0])[:CALIBRATION_STUDIES]
+    return [samples[index] for index in sorted(index for _, index in first)]
+
+
 def demand_slices(network: NetworkSettings) -> None:
-    """Raise ValueError for a network that no bundle can hold, since it reads volumes."""
+    """Raise ValueError for a network that no bundle can hold: it reads volumes, or has not the daemon's depth."""
     if network.spatial_dims == 3:
         raise ValueError(
             "a 3-D network is neither exported nor pruned: in ONNX Runtime it costs ten times a 2.5-D one, and its "
             "INT8 is slower than its FP32; train with network.spatial_dims = 2 and recipe.neighbours = 5, or study the "
             "3-D one by `train` and `kfold` alone"
+        )
+    if network.multiple != CELL:
+        raise ValueError(
+            f"a network of {len(network.widths)} levels is neither exported nor pruned: the daemon's cells have {CELL} "
+            f"pixels; train with {CELL.bit_length()} network.widths, or study this one by `train` and `kfold` alone"
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from daemon.domain.model_bundle import Calibration
 from daemon.imaging.steps import Prepared
 from daemon.imaging.volume import Grid
 from daemon.inference.mc_dropout import infer
@@ -19,6 +20,8 @@ from daemon.inference.session import Model
 from training.data.sample import Sample
 
 Maps = NDArray[np.float16]
+# What mends predictions that another calibration scaled, where a calibrated model is measured.
+RESCALE = "predict that set with the bundle, or the run with --calibrated"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,7 +31,8 @@ class Prediction:
     `probability`, `entropy` (predictive, nats) and `mutual_information` are (slices, rows, columns) on the sample's
     grid; `cam` holds activation map logits at 1/16; `tumour_logits` and `risks` one number per MC-dropout pass,
     uncalibrated; `embedding` (d,) the daemon's description of the study. `truth` is the sample's mask; `made_of` tells
-    model and sample from any other; the other fields are the sample's own.
+    model and sample from any other; `voxel_slope` and `voxel_intercept` are those of the calibration that scaled the
+    maps, None in files of an earlier version; the other fields are the sample's own.
     """
 
     name: str
@@ -50,6 +54,8 @@ class Prediction:
     log_hazard: float | None
     embedding: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     made_of: str = ""
+    voxel_slope: float | None = None
+    voxel_intercept: float | None = None
 
     @property
     def voxel_ml(self) -> float:
@@ -63,7 +69,7 @@ class Prediction:
         partial = path.with_suffix(".part.npz")
         arrays = {name: getattr(self, name) for name in (*_ARRAYS, *_VECTORS)}
         truth = np.zeros(0, np.uint8) if self.truth is None else self.truth
-        facts = json.dumps({name: getattr(self, name) for name in (*_FACTS, "made_of")})
+        facts = json.dumps({name: getattr(self, name) for name in (*_FACTS, *_SCALE, "made_of")})
         np.savez_compressed(partial, **arrays, truth=truth, facts=facts)
         partial.rename(path)
         return path
@@ -86,8 +92,29 @@ def facts_of(path: Path) -> dict[str, Any]:
     return facts
 
 
+def demand_scale(paths: Iterable[Path], calibration: Calibration, mend: str) -> None:
+    """Let predictions pass whose voxels were scaled as `calibration` scales them.
+
+    Raises:
+        ValueError: others are among them, and `mend` says what to do; or a file does not tell.
+    """
+    wanted = tuple(getattr(calibration, name) for name in _SCALE)
+    for path in paths:
+        facts = facts_of(path)
+        kept = tuple(facts.get(name) for name in _SCALE)
+        if None in kept:
+            raise ValueError(
+                f"{path} does not say how its voxels were scaled, since an earlier version wrote it; predict that set "
+                "again"
+            )
+        if kept != wanted:
+            said, other = (f"slope {slope} and intercept {intercept}" for slope, intercept in (kept, wanted))
+            raise ValueError(f"the voxels of {path} were scaled by {said}, not by {other}; {mend}")
+
+
 _ARRAYS = ("probability", "entropy", "mutual_information", "cam")
 _VECTORS = ("tumour_logits", "risks", "embedding")
+_SCALE = ("voxel_slope", "voxel_intercept")
 _FACTS = ("source", "tumour", "spacing", "patient", "strata", "time_days", "event", "covariates", "log_hazard")
 
 
@@ -95,7 +122,7 @@ def predict(model: Model, samples: Iterable[Sample], folder: Path, note: str = "
     """Read samples with `model` through the daemon's own inference, and leave what it says in `folder`.
 
     What is there of the same model and the same sample is kept, so that a run that was stopped goes on; predictions of
-    other samples leave.
+    other samples leave, and those that do not say how their voxels were scaled are made anew.
 
     Args:
         model: a loaded bundle, sealed or not.
@@ -129,7 +156,7 @@ def _made_of(path: Path) -> str:
         facts = None
     if facts is None:
         raise ValueError(f"{path} is no prediction; give predictions a folder of their own")
-    return str(facts.get("made_of", ""))
+    return str(facts.get("made_of", "")) if facts.keys() >= {*_SCALE} else ""
 
 
 def load_all(folder: Path) -> list[Prediction]:
@@ -166,6 +193,7 @@ def _predict(model: Model, sample: Sample, made_of: str) -> Prediction:
         embedding=raw.embedding,
         truth=sample.mask,
         made_of=made_of,
+        **{name: getattr(model.manifest.calibration, name) for name in _SCALE},
         **facts,
     )
 

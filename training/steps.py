@@ -7,14 +7,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+from daemon.domain.model_bundle import Recipe
+from daemon.errors import OverreadError
 from training.bundling import CALIBRATION, calibrate_run, export_run, graphs, predict_set, seal_run, trained
 from training.calibration.store import load as load_calibration
 from training.curriculum.folds import split
-from training.curriculum.stages import WARMUP, train
-from training.curriculum.store import Cohort, open_samples
+from training.curriculum.stages import train
+from training.curriculum.store import Cohort, open_samples, patient_of, patients_in, sample_paths
 from training.data import cohort as synthetic
+from training.data.prepare import cause_of
 from training.data.readers import Request, find
-from training.data.readers.study import read
+from training.data.readers.study import Study, read
 from training.data.sample import Sample
 from training.data.synthetic import FollowUp
 from training.export import demand_slices
@@ -67,17 +70,23 @@ class Steps:
             synthetic.write(self._cohort(name), self.out / "samples" / name, self._count(name))
 
     def prepare(self) -> None:
-        """Prepare the real patients, where they are at hand."""
-        data = self.settings.data
-        if data.real_use is RealUse.NONE or self._real():
+        """Prepare the real patients, where they are at hand, but for those already prepared.
+
+        Raises:
+            ValueError: one cannot be read.
+        """
+        data, folder = self.settings.data, self.out / "samples" / REAL
+        if data.real_use is RealUse.NONE:
             return
-        root = Path(data.real_root)
+        root, there = Path(data.real_root), {path.stem for path in sample_paths(folder)}
         if not root.is_dir():
-            Console(stderr=True).print(f"no real data at {root}: going on with phantoms alone")
+            others = f"the {len(there)} patients in {folder}" if there else "phantoms alone"
+            Console(stderr=True).print(f"no real data at {root}: going on with {others}", soft_wrap=True)
             return
         request = Request(manifest=manifest(self.settings), source=SOURCES[data.kind])
         for study in find("pairs", root, request):
-            read(study, self.settings.recipe).save(self.out / "samples" / REAL)
+            if study.name not in there:
+                _read(study, self.settings.recipe).save(folder)
 
     def train(self) -> None:
         """Train through all stages."""
@@ -109,12 +118,10 @@ class Steps:
         if not folds or not self._real():
             return
         cheap = {"stages.head_epochs": 20, "stages.joint_steps": 0, "stages.settle_epochs": 0}
-        settings = self.settings.changed(cheap)
+        settings = self.settings.changed({**cheap, "stages.start": str(self.out), "stages.warmup_steps": 0})
         real, fitted = self.samples(REAL), load_calibration(self.out / CALIBRATION)
         for number, (learn, held) in enumerate(split(real, folds, self.settings.seed), 1):
-            here = self.out / "folds" / str(number)
-            (here / "stages").mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.out / "stages" / f"{WARMUP}.pt", here / "stages" / f"{WARMUP}.pt")
+            here = self.out / "folds" / f"{number}-of-{folds}"
             cohort = self._learning([real[i] for i in learn], FOLD_PHANTOMS)
             exported = export_run(settings, train(settings, cohort, here), cohort.train, here)
             said = predict_set(settings, [exported.shipped], [real[i] for i in held], here / "said", fitted.calibration)
@@ -138,13 +145,25 @@ class Steps:
         known = self.samples("train")
         some = known[:phantoms]
         weight = max(round(self.settings.data.real_weight * len(some) / len(known)), 1)
-        return Cohort(train=some, tune=self.samples("tune"), adapt=adapting, adapt_weight=weight)
+        return Cohort(
+            train=some,
+            tune=self.samples("tune"),
+            adapt=adapting,
+            adapt_weight=weight,
+            measured=self._measured() - {patient_of(sample) for sample in adapting},
+        )
+
+    def _measured(self) -> frozenset[str]:
+        """Return the patients of the sets to calibrate on and to measure, and all real ones that are of use."""
+        names = [name for name in self._sets() if name not in {"train", "tune"}]
+        names += [REAL] if self.settings.data.real_use is not RealUse.NONE else []
+        return frozenset().union(*(patients_in(self.out / "samples" / name) for name in names))
 
     def _adapting(self) -> list[Sample]:
         return self.samples(REAL) if self.settings.data.real_use is RealUse.ADAPT and self._real() else []
 
     def _real(self) -> bool:
-        return any((self.out / "samples" / REAL).glob("*.npz"))
+        return bool(sample_paths(self.out / "samples" / REAL))
 
     def _said(self, name: str) -> Path:
         return self.out / "predictions" / name
@@ -171,6 +190,16 @@ class Steps:
             normal_fraction=settings.data.normal_fraction,
             follow=FollowUp(hazard_per_day=settings.data.hazard_per_day, censor_days=settings.data.censor_days),
         )
+
+
+def _read(study: Study, recipe: Recipe) -> Sample:
+    try:
+        return read(study, recipe)
+    except (ValueError, OSError, RuntimeError, OverreadError) as error:
+        raise ValueError(
+            f"the real patient {study.name} cannot be read ({cause_of(error)}); mend its files, or take them out of "
+            "data.real_root"
+        ) from error
 
 
 def run(settings: Settings, out: Path, models: Path) -> Path:

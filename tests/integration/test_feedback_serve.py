@@ -70,8 +70,6 @@ def check_handover(folder: Path, samples: Path, expected: float) -> None:
     assert [(one["folder"], one["lacking"]) for one in index["corrections"]] == [("feedback-1", 0)]
     assert [one["kind"] for one in index["words"]] == ["accepted"]
     assert {path.stat().st_mode & 0o077 for path in (folder, *folder.rglob("*"))} == {0}
-    gathered = harvest(
-        folder, Wanted(recipe=BRAIN.recipe, target=BRAIN.target, salt=b"sixteen bytes of secret"), samples
-    )
+    gathered = harvest(folder, Wanted(manifest=BRAIN, salt=b"sixteen bytes of secret"), samples)
     assert (dict(gathered.refused), len(gathered.samples)) == ({}, 1)
     assert gathered.samples[0].dice == pytest.approx(expected, abs=0.01)

@@ -11,7 +11,8 @@ from rich.console import Console
 from daemon.inference.bundle import load_bundle
 from daemon.inference.session import Model, verify
 from dicom_fixtures.phantoms import PetCtRequest, petct
-from training.quickstart import quickstart, settings
+from training.curriculum.learnt import Learnt
+from training.quickstart import Quickstart, quickstart, settings
 
 TINY = {
     "data.train": 12,
@@ -57,6 +58,11 @@ def test_every_step_follows_from_the_one_before(tmp_path: Path) -> None:
     chosen = settings().changed(TINY | {"data.real_root": str(tmp_path / "patients")})
     bundle = quickstart(chosen, tmp_path, Console(quiet=True))
     assert verify(Model(load_bundle(bundle), threads=1)) == ()
+    Quickstart(settings=chosen, out=tmp_path).train()
+    whole = Learnt.load(tmp_path)
+    parts = [Learnt.load(tmp_path / "folds" / f"{number}-of-2") for number in (1, 2)]
+    assert sorted(seen for part in parts for seen in part.adapt) == list(whole.adapt)
+    assert all(part.before == whole.train for part in parts)
     card = (bundle / "card.md").read_text(encoding="utf-8")
     figures = card.partition("## Figures")[2].partition("## Calibration")[0]
     rows = [line.split(" | ") for line in figures.splitlines() if line.startswith("| ")][1:]

@@ -1,12 +1,15 @@
 """The curriculum: it learns, equal seeds give equal weights, a stopped run goes on as if it had not been."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tests.cohorts import cohort, make, tiny
+from training.curriculum.learnt import FILE
 from training.curriculum.log import LOG, read
 from training.curriculum.stages import make_fabric, train
 from training.curriculum.store import Cohort
@@ -88,6 +91,27 @@ def test_another_runs_folder_is_refused(samples: Cohort, tmp_path: Path) -> None
     train(tiny(**nothing, threads=2), samples, tmp_path)
     with pytest.raises(ValueError, match="another --out"):
         train(tiny(**nothing, network__dropout=0.3), samples, tmp_path)
+
+
+def test_a_folder_is_of_its_own_patients(samples: Cohort, tmp_path: Path) -> None:
+    """Other patients, or the same ones with other contents, may not go on in it; nor may anybody without its list."""
+    nothing = {f"stages__{name}": 0 for name in ("warmup_steps", "head_epochs", "joint_steps", "settle_epochs")}
+    settings = tiny(**nothing)
+    train(settings, samples, tmp_path)
+    *others, last = samples.train
+    fewer = Cohort(train=others, tune=samples.tune)
+    with pytest.raises(ValueError, match=r"train: 0 new patients, 1 gone, such as train-17\); give another --out"):
+        train(settings, fewer, tmp_path)
+    for changed in (replace(last, image=last.image + np.float16(1)), replace(last, time_days=1.0)):
+        with pytest.raises(ValueError, match="made anew"):
+            train(settings, Cohort(train=[*others, changed], tune=samples.tune), tmp_path)
+    (tmp_path / FILE).unlink()
+    train(settings, fewer, tmp_path)
+    (tmp_path / FILE).unlink()
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "warmup.part.pt").touch()
+    with pytest.raises(ValueError, match=f"without {FILE}.*another --out"):
+        train(settings, fewer, tmp_path)
 
 
 def test_a_stage_stops_when_tuning_no_longer_gets_better(samples: Cohort, tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """How sources are drawn: mixed by weight, alternating, single; names stand for what begins with them."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.cohorts import make, tiny
 from training.curriculum.crops import Crops, Picker
+from training.curriculum.stages import train
+from training.curriculum.store import Cohort
 from training.settings import MixingSettings
 
 SOURCES = ("BraTS FLAIR", "BraTS T2", "ours")
@@ -48,6 +52,19 @@ def test_nothing_left_to_draw_is_refused() -> None:
     """All weights are 0."""
     with pytest.raises(ValueError, match="no sample is left"):
         drawn({"weights": {"BraTS": 0.0, "ours": 0.0}})
+
+
+@pytest.mark.parametrize("mixing", [{"mode": "single", "only": "BraTS"}, {"weights": {"ours": 0.0}}])
+def test_the_heads_leave_out_what_is_never_drawn(tmp_path: Path, mixing: dict[str, object]) -> None:
+    """They end at the same bits as if only the other sources were there."""
+    steps = {"warmup_steps": 0, "head_epochs": 2, "joint_steps": 0, "settle_epochs": 1}
+    few = {f"stages__{name}": count for name, count in steps.items()}
+    tune = [make(f"tune-{i}", 50 + i, ill=i % 2 == 0) for i in range(2)]
+    left = [s for s in SAMPLES if s.source != "ours"]
+    changes = {f"mixing__{name}": value for name, value in mixing.items()}
+    whole = train(tiny(**few, **changes), Cohort(train=SAMPLES, tune=tune), tmp_path / "whole").state_dict()
+    alone = train(tiny(**few), Cohort(train=left, tune=tune), tmp_path / "alone").state_dict()
+    assert all(torch.equal(value, alone[name]) for name, value in whole.items())
 
 
 def test_tumours_have_their_share() -> None:

@@ -9,7 +9,9 @@ import torch
 from tests.cohorts import cohort, make, tiny
 from training.curriculum import views
 from training.curriculum.crops import Crops
+from training.curriculum.learnt import FILE, Learnt
 from training.curriculum.stages import train
+from training.curriculum.store import Cohort
 from training.data.sample import Sample
 from training.settings import AugmentSettings
 
@@ -81,6 +83,30 @@ def test_a_run_goes_on_from_an_earlier_ones_warm_up(tmp_path: Path) -> None:
     first, second = (torch.load(tmp_path / name / "stages" / "warmup.pt") for name in ("first", "second"))
     for name in (n for n in first if n.endswith("weight")):
         torch.testing.assert_close(first[name], second[name], atol=1e-6, rtol=0)
+
+
+def test_an_earlier_run_may_not_have_seen_who_is_measured(tmp_path: Path) -> None:
+    """Over two generations: nobody learnt from may tune or test, nobody tuned with may test, and all are passed on."""
+    one_step = {f"stages__{name}": 0 for name in ("head_epochs", "joint_steps", "settle_epochs")}
+    one_step["stages__warmup_steps"] = 1
+    known = cohort(tmp_path)
+    train(tiny(**one_step), known, tmp_path / "first")
+    from_first = {**one_step, "stages__start": str(tmp_path / "first")}
+    new = [make("new", 50, ill=True)]
+    train(tiny(**from_first), Cohort(train=new, tune=known.tune), tmp_path / "second")
+    before = {seen.name for seen in Learnt.load(tmp_path / "second").before}
+    assert before == {sample.name for sample in known.train}
+    from_second = tiny(**one_step, stages__start=str(tmp_path / "second"))
+    late, fresh = ([make(name, 51, ill=True)] for name in ("late", "fresh"))
+    leaks = ((known.tune, "train-03"), (known.tune, "new"), (fresh, "tune-01"), (known.train[:3], "nobody"))
+    for tune, measured in leaks:
+        leaking = Cohort(train=late, tune=tune, measured=frozenset({measured}))
+        with pytest.raises(ValueError, match=r"second, which this run begins with, has seen .*without --start"):
+            train(from_second, leaking, tmp_path / "third")
+    train(from_second, Cohort(train=late, tune=known.tune, measured=frozenset({"nobody"})), tmp_path / "third")
+    (tmp_path / "first" / FILE).unlink()
+    with pytest.raises(FileNotFoundError, match="nobody knows whom that run learnt from"):
+        train(tiny(**from_first), known, tmp_path / "fourth")
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:

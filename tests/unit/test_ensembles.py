@@ -23,8 +23,10 @@ from tests.tiny_bundle import make_tiny_bundle, sign
 from training.__main__ import app
 from training.bundling import members, settings_in
 from training.calibration.store import load as load_calibration
+from training.curriculum.learnt import Learnt
 from training.network import MultitaskNet
 from training.predictions import load_all
+from training.provenance import Seen
 from training.settings import Settings
 
 NAMES = ("encoder", "decoder", "heads")
@@ -163,11 +165,13 @@ def test_the_report_names_members_and_passes(tmp_path: Path) -> None:
 
 
 def run_of(folder: Path, settings: Settings) -> Path:
-    """Write two untrained members as `train --members 2` leaves them."""
+    """Write two untrained members as `train --members 2 --start` leaves them."""
+    seen = tuple(sorted(Seen.of(sample) for sample in square_samples(3)))
     for number in (1, 2):
         own = settings.changed({"seed": settings.seed + number - 1})
         member = folder / f"member-{number}"
         own.save(member / "settings.toml")
+        Learnt(train=(), tune=(), before=seen).claim(member)
         (member / "stages").mkdir()
         torch.save(small_network(own, number).state_dict(), member / "stages" / "heads.pt")
     return folder
@@ -200,8 +204,11 @@ def test_a_trained_ensemble_becomes_one_bundle(tmp_path: Path, monkeypatch: pyte
     assert {len(p.tumour_logits) for p in load_all(said)} == {4}
     config = str(run / "member-1" / "settings.toml")
     told("calibrate", str(said), "--config", config, "--out", str(run / "calibration.toml"))
+    said = run / "predictions" / "calibrated"
+    told("predict", str(run), "--samples", str(samples / "tune"), "--out", str(said), "--calibrated")
     sealed = ("seal", str(run), "--samples", str(samples), "--measured", f"squares={said}")
     card = told(*sealed)
+    assert "| earlier training | squares | 3 | 3 | none needed |" in card
     assert "4 passes shared among 2 networks" in " ".join(card.split())
     bundle = tmp_path / "models" / tmp_path.name / settings(tmp_path).bundle.version
     model = Model(load_bundle(bundle), threads=1)
@@ -214,6 +221,7 @@ def test_a_trained_ensemble_becomes_one_bundle(tmp_path: Path, monkeypatch: pyte
     told("predict", str(bundle), "--samples", str(samples / "tune"), "--out", str(tmp_path / "again"))
     for before, after in zip(load_all(said), load_all(tmp_path / "again"), strict=True):
         assert np.array_equal(before.tumour_logits, after.tumour_logits)
+        assert np.array_equal(before.probability, after.probability)
     for member in members(run):
         settings(tmp_path, most_mb=0.1).save(member / "settings.toml")
     refused = CliRunner().invoke(app, sealed, env={"COLUMNS": "400"})

@@ -1,6 +1,7 @@
 """Detection, survival, calibration and doubt: against libraries, values worked by hand and known distributions."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,17 +13,22 @@ from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_sc
 from torchsurv.metrics.cindex import ConcordanceIndex
 from torchsurv.stats.ipcw import get_ipcw
 
+from daemon.domain.finding import RiskClass
 from daemon.inference.mc_dropout import Inference
 from daemon.inference.reader import numbers as raw_numbers
 from tests.manifests import CALIBRATION
-from tests.tiny_predictions import Asked, cohort, make
+from tests.tiny_predictions import Asked, calibration, cohort, make
 from training.evaluation.bootstrap import Bootstrap
 from training.evaluation.cases import Case, case_of, origin
 from training.evaluation.concordance import FollowUp, comparable, concordance, concordant, uno_weights
 from training.evaluation.cox import cross_validate
 from training.evaluation.detection import auroc, detection
+from training.evaluation.evaluate import measure
+from training.evaluation.patients import one_each
 from training.evaluation.segmentation import segmentation
+from training.evaluation.subject import load_subject
 from training.evaluation.survival import curves, harrell, survival
+from training.evaluation.survival_plots import kaplan_meier
 from training.evaluation.uncertainty import (
     VOXEL_BINS,
     aurc,
@@ -35,6 +41,7 @@ from training.evaluation.uncertainty import (
 from training.evaluation.values import Options
 
 FEW = Options(resamples=40)
+CUTS = CALIBRATION.risk_cuts
 
 
 def _cases(count: int = 60) -> list[Case]:
@@ -132,7 +139,7 @@ def test_concordance_agrees_with_lifelines_and_torchsurv_with_ties() -> None:
 
 def test_survival_is_measured_against_simpler_models_and_the_oracle() -> None:
     """With a risk that is nearly the hazard, the model beats age and volume alone and reaches the oracle."""
-    result = survival(_cases(150), FEW)
+    result = survival(_cases(150), FEW, CUTS)
     by_name = {r.name: r for r in result.rankings}
     model, oracle = by_name["this model"], by_name["oracle (the phantoms' known hazard)"]
     clinical = by_name["Cox on clinical numbers"]
@@ -170,7 +177,7 @@ def test_calibrated_survival_is_found_calibrated() -> None:
         gone = np.flatnonzero(curve < rng.random())
         died = grid[gone[0]] * 365.25 if gone.size else 9999.0
         cases.append(replace(case, time_days=min(died, 7 * 365.25) + 0.5, event=int(died < 7 * 365.25)))
-    result = survival(cases, FEW)
+    result = survival(cases, FEW, CUTS)
     for year in result.years:
         assert year.difference.value is not None
         assert abs(year.difference.value) < 0.07
@@ -179,25 +186,51 @@ def test_calibrated_survival_is_found_calibrated() -> None:
     assert (brier["this model"] or 1) < (brier["Kaplan-Meier (no predictor)"] or 0)
 
 
+def test_each_patient_has_one_fate(tmp_path: Path) -> None:
+    """Four studies a patient change neither log-rank, Kaplan-Meier, counts and medians nor the curves drawn."""
+    once, subject = _cases(40), load_subject(calibration(tmp_path / "c.toml"))
+    often = [c for c in once for _ in range(4)]
+    (one,), (four,) = (measure(cases, subject, FEW).parts for cases in (once, often))
+    assert (four.data.studies, four.data.follow_up, four.data.deaths) == (160, 40, one.data.deaths)
+    wanted = {"patients", "deaths", "years", "groups", "log_rank_p"}
+    assert four.survival.model_dump(include=wanted) == one.survival.model_dump(include=wanted)
+    assert one.survival.deaths == one.data.deaths
+    drawn = [kaplan_meier(one, cases, subject) for cases in (once, often)]
+    told = [[label.get_text() for label in made.axes[0].get_xticklabels()] for made in drawn if made]
+    assert told[0] == told[1]
+
+
+def test_the_patients_risk_is_the_mean_of_the_studies() -> None:
+    """Risks of -1 and 2 are .5, which is high by cuts of -.5 and .5; the longest follow-up counts."""
+    low, high = (replace(case_of(make(Asked(risk=risk)), CALIBRATION, 2.0), event=1) for risk in (-1.0, 2.0))
+    (one,) = one_each([replace(low, time_days=90.0), replace(high, time_days=80.0)], CUTS)
+    assert one.risk == pytest.approx(0.5)
+    assert (one.findings.risk_class, one.time_days) == (RiskClass.HIGH, 90.0)
+    assert one.findings.survival[1].mean == pytest.approx((0.9 ** np.exp(-1) + 0.9 ** np.exp(2)) / 2)
+
+
 def test_a_cox_model_on_too_few_patients_says_so() -> None:
-    """Ten patients are no cohort; a covariate that never varies is no covariate."""
+    """Ten patients are no cohort, nor nine deaths in two studies each; a covariate that never varies is none."""
     few = FollowUp(time=np.arange(1.0, 11), died=np.ones(10, bool))
     names = [str(i) for i in range(10)]
     assert "at least 20 patients" in str(cross_validate(pd.DataFrame({"age": np.arange(10.0)}), few, names, few.time))
+    twice = FollowUp(time=np.arange(40.0) + 1, died=np.arange(40) % 20 < 9)
+    ages, owners = pd.DataFrame({"age": np.arange(40.0)}), [str(i % 20) for i in range(40)]
+    assert "there are 20 and 9" in str(cross_validate(ages, twice, owners, few.time))
     assert "no clinical number" in str(cross_validate(pd.DataFrame({"age": np.ones(10)}), few, names, few.time))
 
 
 def test_without_follow_up_survival_says_why() -> None:
     """No follow-up, and follow-up without a death, each give a reason instead of a number."""
     bare = [case_of(make(Asked(name=str(i))), CALIBRATION, 2.0) for i in range(3)]
-    assert survival(bare, FEW).missing == "no study has follow-up"
+    assert survival(bare, FEW, CUTS).missing == "no study has follow-up"
     alive = [replace(c, time_days=100.0, event=0) for c in bare]
-    assert survival(alive, FEW).missing == "no patient died while another was still followed"
+    assert survival(alive, FEW, CUTS).missing == "no patient died while another was still followed"
 
 
 def test_a_bundle_without_survival_still_orders_patients() -> None:
     """A calibration without follow-up gives no year: the model keeps its C, and has no Brier score to compare."""
-    result = survival([replace(c, findings=replace(c.findings, survival={})) for c in _cases(60)], FEW)
+    result = survival([replace(c, findings=replace(c.findings, survival={})) for c in _cases(60)], FEW, CUTS)
     model, kaplan_meier = result.rankings[0], result.rankings[-1]
     assert model.harrell.value is not None
     assert model.integrated_brier.missing == "it tells the order of risks, not how many live on"
@@ -208,7 +241,7 @@ def test_a_bundle_without_survival_still_orders_patients() -> None:
 def test_a_survival_that_was_not_fitted_is_not_measured() -> None:
     """Neither C nor risk groups of a head that learnt nothing; each number says why."""
     bare = [replace(c, findings=replace(c.findings, survival_risk=None, risk_class=None)) for c in _cases(20)]
-    result = survival(bare, FEW)
+    result = survival(bare, FEW, CUTS)
     assert result.missing == "the bundle's survival was not fitted"
     assert (result.rankings, result.groups, result.years) == ((), (), ())
     assert result.log_rank_p.missing == harrell(bare, FEW).missing == result.missing

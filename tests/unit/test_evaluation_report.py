@@ -205,6 +205,14 @@ def test_the_command_refuses_bad_input_with_2(made: Path, tmp_path: Path, capsys
         assert said in capsys.readouterr().err
 
 
+def test_predictions_that_the_calibration_did_not_scale_are_refused(made: Path, tmp_path: Path) -> None:
+    """Raw voxels are not cut at a calibrated threshold, nor those of a file that does not say what it holds."""
+    for slope, said in ((0.5, "slope 0.5 and intercept 0.0, not by slope 1.0"), (None, "predict that set again")):
+        store([replace(make(Asked()), voxel_slope=slope)], tmp_path)
+        with pytest.raises(ValueError, match=said):
+            evaluate(tmp_path, made / "c.toml", tmp_path / "out", FEW)
+
+
 def test_recommendations_follow_the_numbers() -> None:
     """Advice hardens as outlines fail or answers err, and few studies give none."""
 

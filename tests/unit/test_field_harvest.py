@@ -26,7 +26,7 @@ from training.field.harvest import Wanted, harvest
 
 CONFIG = Path(__file__).parents[2] / "training" / "configs" / "brain-mri.toml"
 SALT = b"sixteen bytes of secret"
-WANTED = Wanted(recipe=BRAIN.recipe, target=BRAIN.target, salt=SALT)
+WANTED = Wanted(manifest=BRAIN, salt=SALT)
 
 
 def head(out: Path, orientation: Orientation = Orientation.AXIAL) -> list[Path]:
@@ -123,6 +123,62 @@ def test_of_several_segments_the_tumour_is_taken(tmp_path: Path) -> None:
     seg.save_as(tmp_path / "theirs.dcm")
     (reason,) = harvest(tmp_path, WANTED, tmp_path / "out").refused.values()
     assert "none of its segments" in reason
+
+
+def test_a_correction_that_vanishes_is_still_a_tumour(tmp_path: Path) -> None:
+    """A thin one leaves no voxel on a coarse grid and never becomes a sample without tumour; an empty one is such."""
+    paths = head(tmp_path / "in")
+    thin = np.zeros_like(masks(paths)[0])
+    thin[thin.shape[0] // 2, 30:33, 30] = True
+    coarse = replace(BRAIN, recipe=replace(BRAIN.recipe, spacing=(12.0, 9.0, 9.0), neighbours=1))
+    seg = pydicom.dcmread(drawn(paths, tmp_path / "in" / "theirs.dcm", thin))
+    found = []
+    for frames in (seg.PixelData, bytes(len(seg.PixelData))):
+        seg.PixelData = frames
+        seg.save_as(tmp_path / "in" / "theirs.dcm")
+        (item,) = harvest(tmp_path / "in", Wanted(manifest=coarse, salt=SALT), tmp_path / "out").samples
+        sample = Sample.load(tmp_path / "out" / f"{item.name}.npz")
+        assert sample.mask is not None
+        found.append((sample.tumour, bool(sample.mask.any())))
+    assert found == [(1, False), (0, False)]
+
+
+def test_an_outline_outside_the_image_is_refused(tmp_path: Path) -> None:
+    """A SEG whose frames lie a metre away tells of two origins, not of a healthy patient."""
+    paths = head(tmp_path)
+    seg = pydicom.dcmread(drawn(paths, tmp_path / "theirs.dcm", masks(paths)[1]))
+    for frame in seg.PerFrameFunctionalGroupsSequence:
+        place = frame.PlanePositionSequence[0]
+        x, y, z = place.ImagePositionPatient
+        place.ImagePositionPatient = [x + 1000, y, z]
+    seg.save_as(tmp_path / "theirs.dcm")
+    (reason,) = harvest(tmp_path, WANTED, tmp_path / "out").refused.values()
+    assert "the outline lies outside the image" in reason
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "said"),
+    [
+        ("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"], "is a localizer"),
+        ("SeriesDescription", "ep2d_diff_ADC", "not one the model reads"),
+        ("BodyPartExamined", "KNEE", "body part"),
+    ],
+)
+def test_a_series_that_the_daemon_would_not_read_is_refused(
+    tmp_path: Path, keyword: str, value: object, said: str
+) -> None:
+    """What the daemon never reads teaches it nothing: its own choice of series decides, and its sentence is told."""
+    paths = head(tmp_path)
+    for path in paths:
+        image = pydicom.dcmread(path)
+        setattr(image, keyword, value)
+        image.save_as(path)
+    drawn(paths, tmp_path / "theirs.dcm", masks(paths)[1])
+    found = harvest(tmp_path, WANTED, tmp_path / "out")
+    (reason,) = found.refused.values()
+    assert not found.samples
+    assert "the daemon would not read its source series" in reason
+    assert said in reason
 
 
 def test_names_hide_the_patient(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tests.networks import prepared
 from tests.tiny_bundle import make_tiny_bundle
 from training.calibration.cases import at_threshold, read_cases
 from training.calibration.evidence import rows
+from training.calibration.figures import score
 from training.calibration.fit import Fitted, fit
 from training.calibration.scaling import sigmoid
 from training.calibration.store import BANK, load, save
@@ -70,6 +71,8 @@ def prediction(index: int, rng: np.random.Generator) -> Prediction:
         covariates={},
         log_hazard=hazard,
         embedding=rng.normal(size=6).astype(np.float32),
+        voxel_slope=1.0,
+        voxel_intercept=0.0,
     )
 
 
@@ -120,6 +123,21 @@ def test_the_sensitivity_is_guaranteed_when_tumours_are_enough(fitted: Fitted) -
     assert fitted.evidence.specificity > 0.95
     assert 0.2 < fitted.calibration.threshold < 0.8
     assert fitted.calibration.uncertain_low <= fitted.calibration.threshold < fitted.calibration.uncertain_high
+
+
+def test_studies_of_one_patient_guarantee_no_more_than_one(predictions: Path, fitted: Fitted, tmp_path: Path) -> None:
+    """The same studies of a quarter of the patients: too few for .98, and the volume interval covers all of them."""
+    for path in predictions.glob("*.npz"):
+        study = Prediction.load(path)
+        replace(study, patient=f"p{int(study.name[1:]) // 4}").save(tmp_path)
+    few = fit(tmp_path, CalibrationSettings(), min_lesion_ml=0.1)
+    found = few.evidence
+    assert found.apart
+    assert not found.sensitivity.guaranteed
+    assert max(found.sensitivity.cases, found.missed.cases, found.volume_cases) <= 75
+    assert found.missed.value < fitted.evidence.missed.value
+    assert few.calibration.volume_log_spread > fitted.calibration.volume_log_spread
+    assert found.novelty_coverage == pytest.approx(75 / 76)
 
 
 def test_tumours_too_small_to_be_outlined_are_nobodys_miss(predictions: Path, fitted: Fitted) -> None:
@@ -188,6 +206,9 @@ def test_without_follow_up_survival_is_not_fitted(tmp_path: Path) -> None:
     assert not bare.calibration.survival_fitted
     assert ("baseline survival (Breslow)", "not fitted", "0") in rows(bare)
     assert "no survival risk (not fitted)" in (sealed(tmp_path, bare) / "card.md").read_text()
+    for index in range(9):
+        replace(prediction(index, rng), event=0).save(tmp_path / "alive")
+    assert not fit(tmp_path / "alive", CalibrationSettings(), min_lesion_ml=0.1).calibration.survival_fitted
     assert fit(made(tmp_path / "known", 9), CalibrationSettings(), min_lesion_ml=0.1).calibration.survival_fitted
 
 
@@ -222,6 +243,22 @@ def test_the_command_says_what_is_not_guaranteed(tmp_path: Path) -> None:
     assert load(out).evidence.studies == 9
     (tmp_path / "none").mkdir()
     assert CliRunner().invoke(app, [str(tmp_path / "none"), "--config", str(CONFIG)]).exit_code == 2
+
+
+@pytest.mark.parametrize(("slope", "said"), [(0.5, "run without --calibrated"), (None, "does not say how")])
+def test_only_what_is_not_calibrated_is_calibrated(tmp_path: Path, slope: float | None, said: str) -> None:
+    """Predictions whose voxels were scaled, or may have been, are refused before a number is fitted."""
+    path = replace(prediction(1, np.random.default_rng(3)), voxel_slope=slope).save(made(tmp_path, 9))
+    with pytest.raises(ValueError, match=said) as refused:
+        fit(tmp_path, CalibrationSettings(), min_lesion_ml=0.1)
+    assert str(path) in str(refused.value)
+
+
+def test_a_card_measures_only_what_its_calibration_scaled(predictions: Path, fitted: Fitted) -> None:
+    """Uncalibrated predictions have no figures on the card; the error says how to get those that have."""
+    assert score(predictions, replace(fitted.calibration, voxel_slope=1.0, voxel_intercept=0.0)).studies == 300
+    with pytest.raises(ValueError, match="the run with --calibrated"):
+        score(predictions, fitted.calibration)
 
 
 def settings(tmp_path: Path) -> Settings:

@@ -1,6 +1,8 @@
 """Exported graphs against torch: values, sizes, masks, and what INT8 costs."""
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tests.cohorts import tiny
 from tests.small_networks import CHANNELS, small_network, small_settings, square_samples, squares
 from training.export import Exported, calibration_stacks, export
 from training.network import MultitaskNet
+from training.steps import run as run_steps
 
 Array = NDArray[np.float32]
 # INT8 of an untrained network: largest error as a share of the logits' range, and correlation.
@@ -131,3 +135,29 @@ def test_calibration_stacks_show_tumours() -> None:
     assert [s.shape for s in first] == [(4, CHANNELS, 32, 32)] * 2
     assert (first[0][:2, CHANNELS // 2].max(axis=(1, 2)) > 2.5).all()
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_ranges_are_shown_by_every_source() -> None:
+    """Of more than 24 samples the seed draws, not the name: as many of each source, all of one that has few."""
+    recipe, (plain, *_) = small_settings().recipe, square_samples(1)
+    sources = ["a"] * 40 + ["b"] * 40 + ["c"] * 4
+    samples = [
+        replace(plain, name=f"{i:03d}", source=source, image=np.full_like(plain.image, i))
+        for i, source in enumerate(sources)
+    ]
+    first, second, other = ([int(s[0].max()) for s in calibration_stacks(samples, recipe, n)] for n in (5, 5, 6))
+    assert Counter(sources[i] for i in first) == {"a": 10, "b": 10, "c": 4}
+    assert first == second == sorted(first)
+    assert first != other
+    assert [int(s[0].max()) for s in calibration_stacks(samples[:24], recipe, 5)] == list(range(24))
+
+
+@pytest.mark.parametrize("levels", [3, 4, 6])
+def test_a_depth_that_the_daemon_does_not_read_is_refused_before_training(tmp_path: Path, levels: int) -> None:
+    """Cells, boxes and the example of the export are those of five levels; nothing is made, and the mend is told."""
+    few = {f"data__{name}": 1 for name in ("train", "tune", "test")}
+    none = {f"data__{name}": 0 for name in ("shifted", "calibrate", "hard")}
+    settings = tiny(network__widths=(4,) * levels, recipe__multiple=32, **few, **none)
+    with pytest.raises(ValueError, match=rf"network of {levels} levels .* train with 5 network.widths"):
+        run_steps(settings, tmp_path / "run", tmp_path / "models")
+    assert not any(tmp_path.iterdir())

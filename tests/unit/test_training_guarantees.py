@@ -9,13 +9,14 @@ from training.calibration.guarantees import (
     LearnThenTest,
     cases_needed,
     conformal_quantile,
+    per_patient,
     risk_threshold,
     sensitivity_threshold,
     volume_scores,
 )
 from training.calibration.novelty import fit_novelty
 from training.calibration.scaling import Scale, chance_error, expected_error, fit_scale, logit, sigmoid
-from training.calibration.survival import fit_baseline
+from training.calibration.survival import Baseline, fit_baseline
 
 GRID = np.linspace(0.01, 0.99, 99)
 
@@ -107,6 +108,17 @@ def test_one_threshold_is_the_exact_binomial_test() -> None:
     assert test.passed(p) == 0
 
 
+def test_studies_of_one_patient_are_one() -> None:
+    """Two of 30 patients missed in all four contrasts pass as 120 studies would, seldom; as 30 patients never."""
+    patients = [str(index // 4) for index in range(120)]
+    test = LearnThenTest(grid=np.array([0.5]), goal=0.98, delta=0.1)
+    assert test.passed(np.full(120, 0.9)) == 1
+    assert test.passed(-per_patient(-np.full(120, 0.9), patients)) == 0
+    highest = per_patient(np.array([[1.0, 5.0], [9.0, 9.0], [3.0, 2.0]]), ["b", "a", "b"])
+    assert highest.tolist() == [[3.0, 5.0], [9.0, 9.0]]
+    assert per_patient(np.zeros(0), []).tolist() == []
+
+
 def test_of_those_that_pass_the_best_is_taken() -> None:
     """Negatives at .2 and positives at .8: the middle between them, which is .5 on an even grid."""
     test = LearnThenTest(grid=GRID, goal=0.98, delta=0.1)
@@ -172,11 +184,28 @@ def test_too_few_studies_give_no_interval() -> None:
     assert conformal_quantile(np.arange(9.0), 0.9) == 8.0
 
 
+def alone(count: int) -> list[str]:
+    """Return so many patients, each of one study."""
+    return [str(index) for index in range(count)]
+
+
+def test_novelty_leaves_whole_patients_out() -> None:
+    """Four nearly equal studies each: a study's neighbours are other patients, so few new patients are flagged."""
+    rng = np.random.default_rng(8)
+    means = rng.normal(0, 1, (460, 12)).astype(np.float32)
+    known = np.repeat(means[:60], 4, axis=0) + rng.normal(0, 0.01, (240, 12)).astype(np.float32)
+    fitted = fit_novelty(known, [str(index // 4) for index in range(240)], neighbours=3, coverage=0.9)
+    assert fitted is not None
+    assert np.mean([fitted.bank.distance(row) > fitted.limit for row in means[60:]]) < 0.2
+    assert fit_novelty(known[:7], ["a"] * 4 + ["b", "c", "d"], neighbours=3, coverage=0.9) is None
+    assert fit_novelty(known[:8], ["a"] * 4 + ["b", "c", "d", "e"], neighbours=3, coverage=0.9) is not None
+
+
 def test_novelty_flags_the_foreign_and_few_others() -> None:
     """Of new studies like the known ones about 5 % lie beyond the limit; shifted ones all do."""
     rng = np.random.default_rng(8)
     mix = np.concatenate([rng.normal(0, 1, (150, 12)), rng.normal(6, 1, (150, 12))]).astype(np.float32)
-    fitted = fit_novelty(mix, neighbours=3, coverage=0.95)
+    fitted = fit_novelty(mix, alone(300), neighbours=3, coverage=0.95)
     assert fitted is not None
     new = [fitted.bank.distance(row) > fitted.limit for row in rng.normal(6, 1, (400, 12)).astype(np.float32)]
     assert 0.005 < np.mean(new) < 0.12
@@ -187,10 +216,10 @@ def test_novelty_flags_the_foreign_and_few_others() -> None:
 def test_few_studies_state_the_coverage_they_allow() -> None:
     """Twenty studies give a limit at 20 of 21; three give none."""
     rows = np.random.default_rng(9).normal(size=(20, 4)).astype(np.float32)
-    fitted = fit_novelty(rows, neighbours=3, coverage=0.99)
+    fitted = fit_novelty(rows, alone(20), neighbours=3, coverage=0.99)
     assert fitted is not None
     assert fitted.coverage == pytest.approx(20 / 21)
-    assert fit_novelty(rows[:3], neighbours=3, coverage=0.99) is None
+    assert fit_novelty(rows[:3], alone(3), neighbours=3, coverage=0.99) is None
 
 
 def test_breslow_at_equal_risk_is_the_usual_curve() -> None:
@@ -206,9 +235,10 @@ def test_breslow_at_equal_risk_is_the_usual_curve() -> None:
 
 
 def test_nobody_followed_up_is_said() -> None:
-    """Without follow-up there is no survival at any year, and the baseline is of 0 cases."""
-    none = fit_baseline(np.zeros(0), [], [])
-    assert (none.cases, none.survival) == (0, {})
+    """Without follow-up, of one study or without a death nothing is fitted, and the baseline is of 0 cases."""
+    for count, died in ((0, 0), (1, 1), (40, 0)):
+        none = fit_baseline(np.linspace(1, 2, count), [900.0] * count, [died] * count)
+        assert none == Baseline()
 
 
 def test_no_survival_is_told_beyond_the_longest_follow_up() -> None:

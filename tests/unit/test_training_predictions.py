@@ -1,5 +1,6 @@
 """Predictions: the daemon's own inference on prepared samples, kept with the truth."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def test_predictions_are_the_daemons_and_come_back_as_they_were(tmp_path: Path) 
     assert kept.truth is not None
     assert (kept.truth.shape, kept.strata, kept.covariates, kept.tumour) == (mask.shape, ("x",), {"age": 5}, 0)
     assert kept.voxel_ml == pytest.approx(0.003)
+    assert (kept.voxel_slope, kept.voxel_intercept) == (1.0, 0.0)
 
 
 def test_a_picture_is_read_as_the_daemon_reads_one(tmp_path: Path) -> None:
@@ -76,7 +78,23 @@ def test_a_stopped_prediction_goes_on_and_an_outdated_one_is_made_anew(tmp_path:
     other = Model(replace(model.bundle, manifest=replace(model.manifest, calibration=calibration)), threads=1)
     (path,) = predict(other, [small("a")], out)
     assert path.stat().st_ino != first[path]
+    (scaled,) = load_all(out)
+    assert (scaled.voxel_slope, scaled.voxel_intercept) == (2.0, 0.0)
     assert [p.name for p in out.iterdir()] == ["a.npz"]
+
+
+def test_what_an_earlier_version_wrote_is_read_again(tmp_path: Path) -> None:
+    """A file that does not say how its voxels were scaled is made anew, though it is of the same model and sample."""
+    model = Model(load_bundle(make_tiny_bundle(tmp_path / "bundle")), threads=1)
+    (path,) = predict(model, [small("a")], tmp_path / "kept")
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    facts = json.loads(str(arrays.pop("facts")))
+    older = {name: fact for name, fact in facts.items() if not name.startswith("voxel_")}
+    np.savez_compressed(path, **arrays, facts=json.dumps(older))
+    assert load_all(path.parent)[0].voxel_slope is None
+    predict(model, [small("a")], tmp_path / "kept")
+    assert load_all(path.parent)[0].voxel_slope == 1.0
 
 
 def test_samples_are_not_taken_for_predictions(tmp_path: Path) -> None:

@@ -245,6 +245,16 @@ def test_an_outline_elsewhere_is_an_error(tmp_path: Path) -> None:
         read(study, BRAIN.recipe)
 
 
+def test_a_volume_thinner_than_the_models_view_is_refused(tmp_path: Path) -> None:
+    """Four model slices of 4 mm are one too few, as they are to the daemon; five do, and one alone is a picture."""
+    for slices in (1, 7, 9):
+        nifti(tmp_path / f"s{slices}_image.nii.gz", head()[:, :, :slices])
+    one, seven, nine = find("pairs", tmp_path, Request(manifest=BRAIN))
+    with pytest.raises(ValueError, match="the volume is 4 model slices of 4 mm thick; at least 5"):
+        read(seven, BRAIN.recipe)
+    assert [read(study, BRAIN.recipe).image.shape[1] for study in (one, nine)] == [1, 5]
+
+
 def test_images_that_are_no_volume_are_refused_by_name(tmp_path: Path) -> None:
     """Four dimensions and values that are no numbers are named; a fourth dimension of one is dropped."""
     nifti(tmp_path / "a_image.nii.gz", np.stack([head(), head()], axis=-1))

@@ -208,6 +208,24 @@ def test_segments_of_two_kinds_need_a_choice(made: StudyTruth, folder: Path) -> 
         only(folder, Request(manifest=BRAIN, region="GTV")).load()
 
 
+def test_what_is_tumour_is_chosen_among_all_objects_together(made: StudyTruth, folder: Path) -> None:
+    """GTV and liver in two RTSTRUCT and oedema in a SEG need a choice, as in one; those without a fit are left."""
+    source = headers(made.series["FLAIR"])
+    heights = [float(h.ImagePositionPatient[2]) for h in source[20:24]]
+    write_rtstruct(folder / "gtv.dcm", source[0], {"GTV": [circle(12.0, z, (20.0, -10.0)) for z in heights]})
+    alone = only(folder).load().mask
+    write_rtstruct(folder / "liver.dcm", source[0], {"Liver": [circle(30.0, z, (-20.0, 10.0)) for z in heights]})
+    with pytest.raises(ValueError, match=r"which region is the tumour\? There is GTV, Liver; say it with --region"):
+        only(folder).load()
+    write_seg(folder / "seg.dcm", source, {"Oedema": np.roll(truth(made), 40, axis=2)})
+    chosen = only(folder, Request(manifest=BRAIN, region="^GTV")).load().mask
+    assert alone is not None
+    assert chosen is not None
+    assert np.array_equal(chosen.voxels, alone.voxels)
+    with pytest.raises(ValueError, match="no region fits 'lung'; there is GTV, Liver, Oedema"):
+        only(folder, Request(manifest=BRAIN, region="lung")).load()
+
+
 def test_an_rtstruct_gives_the_shape_that_was_drawn(made: StudyTruth, folder: Path) -> None:
     """A drawn cylinder of 12 mm radius over four slices has its volume; the skin beside it is not chosen."""
     source = headers(made.series["FLAIR"])

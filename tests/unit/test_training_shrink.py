@@ -26,7 +26,7 @@ from training.shrink import magnitude
 from training.shrink.benchmark import Load, accuracy, benchmark
 from training.shrink.distil import Pair, Tuning, answer, distil
 from training.shrink.fake_quant import fake_quantised
-from training.shrink.pipeline import PRECISIONS, Data, Plan, checkpoint, read, settings_of, shrink
+from training.shrink.pipeline import MADE_OF, PRECISIONS, Data, Plan, checkpoint, read, settings_of, shrink
 from training.shrink.structure import parameters, prune, restore, target_width
 
 SETTINGS = small_settings()
@@ -118,6 +118,17 @@ def test_a_student_comes_nearer_to_its_teacher(net: MultitaskNet, tmp_path: Path
     tuning = Tuning(steps=20, head_epochs=10, learning_rate=3e-3, bf16=False)
     distil(Pair(teacher=net, student=student), square_samples(4), SETTINGS, tuning, tmp_path / "s.pt")
     assert distance(net, student) < 0.7 * before
+
+
+def test_thin_studies_teach_the_student_too(net: MultitaskNet, tmp_path: Path) -> None:
+    """A picture among the samples, and batches of fewer crops than the tumour head ranks, are no error."""
+    first, *others = square_samples(3)
+    assert first.mask is not None
+    picture = replace(first, image=first.image[:, 2:3], mask=first.mask[2:3])
+    settings = SETTINGS.changed({"stages.batch": 2})
+    pair = Pair(teacher=net, student=prune(net, CHANNELS, 0.5))
+    learnt = distil(pair, [picture, *others], settings, TUNING, tmp_path / "s.pt")
+    assert torch.isfinite(logits(learnt)).all()
 
 
 def test_resumed_equals_uninterrupted(net: MultitaskNet, tmp_path: Path) -> None:
@@ -227,6 +238,32 @@ def test_variants_are_made_and_measured(net: MultitaskNet, tmp_path: Path) -> No
     assert again["magnitude int8"].sparsity == 0
 
 
+def test_variants_of_something_else_are_refused(net: MultitaskNet, tmp_path: Path) -> None:
+    """Another teacher, ratio, tuning, sample or seed is named; an unreachable ratio claims nothing."""
+    short = replace(TUNING, steps=1, head_epochs=0)
+    samples, plan = square_samples(4), Plan(ratio=0.5, tuning=short, passes=2)
+    data = Data(train=samples, tune=samples[:2])
+    with pytest.raises(ValueError, match="more than can be removed"):
+        shrink(SETTINGS, net, data, replace(plan, ratio=0.95), tmp_path)
+    assert not any(tmp_path.iterdir())
+    for name in ("original", "pruned"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=f"variants without {MADE_OF}"):
+        shrink(SETTINGS, net, data, plan, tmp_path)
+    shrink(SETTINGS, net, data, plan, tmp_path / "made")
+    other = SETTINGS.model_copy(update={"seed": 1})
+    for settings, teacher, changed, wanted, what in (
+        (SETTINGS, small_network(SETTINGS, 2), data, plan, "teacher"),
+        (SETTINGS, net, data, replace(plan, ratio=0.3), "plan"),
+        (SETTINGS, net, data, replace(plan, tuning=TUNING), "plan"),
+        (SETTINGS, net, Data(train=samples[:3], tune=samples[:2]), plan, "train samples"),
+        (SETTINGS, net, Data(train=samples, tune=samples[:1]), plan, "tune samples"),
+        (other, net, data, plan, "settings"),
+    ):
+        with pytest.raises(ValueError, match=f"made of another {what}; give another --out"):
+            shrink(settings, teacher, changed, wanted, tmp_path / "made")
+
+
 def test_int8_that_loses_too_much_is_trained_for(net: MultitaskNet, tmp_path: Path) -> None:
     """Rounded training runs, its network is another one, and the better INT8 graphs of the two are kept."""
     samples = square_samples(2)
@@ -271,11 +308,11 @@ def test_no_pair_in_order_is_no_concordance() -> None:
 
 
 def test_the_newest_stage_is_shrunk(tmp_path: Path) -> None:
-    """Settle before joint before heads before warm-up, in either place; none at all is an error that says so."""
+    """Settle, joint, heads, adapt, warm-up, in either place; none at all is an error that says so."""
     with pytest.raises(FileNotFoundError, match="train first"):
         checkpoint(tmp_path)
     (tmp_path / "stages").mkdir()
-    for name in ("stages/warmup.pt", "stages/heads.pt", "joint.pt", "stages/settle.pt"):
+    for name in ("stages/warmup.pt", "stages/adapt.pt", "stages/heads.pt", "joint.pt", "stages/settle.pt"):
         (tmp_path / name).touch()
         assert checkpoint(tmp_path) == tmp_path / name
     assert checkpoint(tmp_path / "joint.pt") == tmp_path / "joint.pt"

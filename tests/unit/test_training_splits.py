@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from training.data.sample import Sample
 from training.data.splits import SHARES, Facts, LeakError, Splits, arrange, check, deal, facts_of, sample_files
 from training.data.stats import Row, stats
 
+REQUEST = Request(manifest=BRAIN)
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 
 
@@ -194,8 +196,8 @@ def test_preparing_again_reads_only_what_is_missing(folder: Path, tmp_path: Path
 
 def test_several_processes_give_the_same_samples(folder: Path, tmp_path: Path) -> None:
     """What two workers cache is what one caches, failures too."""
-    studies = find("brats", folder, Request(manifest=BRAIN))
-    one, two = (prepare(studies, BRAIN.recipe, tmp_path / str(n), workers=n) for n in (1, 2))
+    studies = find("brats", folder, REQUEST)
+    one, two = (prepare(studies, REQUEST, tmp_path / str(n), workers=n) for n in (1, 2))
     assert one == two
     for a, b in zip(sample_files(tmp_path / "1"), sample_files(tmp_path / "2"), strict=True):
         left, right = Sample.load(a), Sample.load(b)
@@ -218,6 +220,58 @@ def test_bad_input_is_one_sentence_and_exit_code_2(folder: Path, tmp_path: Path)
     assert not (tmp_path / "new").exists()
     renamed = prepare_brats(folder, out, "--source", "ours")
     assert (renamed.exit_code, "choose another --out" in " ".join(renamed.output.split())) == (2, True)
+
+
+def test_other_options_are_refused_where_samples_were_made_with_some(tmp_path: Path) -> None:
+    """Labels, region, field, patients and follow-up that cached samples do not have; each is named, nothing is kept."""
+    nifti(tmp_path / "pairs" / "p1-a_image.nii.gz", head())
+    nifti(tmp_path / "pairs" / "p1-a_mask.nii.gz", ball())
+    table = tmp_path / "table.csv"
+    table.write_text("patient,time_days,event,age\np1-a,120,0,58\n")
+    words = [
+        "pairs",
+        str(tmp_path / "pairs"),
+        "--config",
+        str(CONFIGS / "brain-mri.toml"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert invoke(prepare_command, *words).exit_code == 0
+    for more, named in (
+        (["--label", "1"], "label [], not [1]"),
+        (["--region", "^GTV"], "region '', not '^GTV'"),
+        (["--field-mm", "200"], "field_mm 240.0, not 200.0"),
+        (["--patient", "^(.+)-"], "patient 'p1-a' already, which is not 'p1'"),
+        (["--follow-up", str(table)], "follow-up (None, None) already, which is not (120.0, 0)"),
+    ):
+        refused = invoke(prepare_command, *words, *more)
+        assert refused.exit_code == 2, more
+        assert named in " ".join(refused.output.split())
+        assert "choose another --out" in " ".join(refused.output.split())
+    assert "0 samples made, 1 kept" in " ".join(invoke(prepare_command, *words).output.split())
+    (tmp_path / "out" / "options.json").unlink()
+    assert "made with label 'unknown'" in " ".join(invoke(prepare_command, *words).output.split())
+
+
+def test_options_under_which_nothing_was_made_bind_nobody(tmp_path: Path) -> None:
+    """Where every study failed, other options may be tried; a source that comes later has options of its own."""
+    words = [
+        "pairs",
+        str(tmp_path / "pairs"),
+        "--config",
+        str(CONFIGS / "brain-mri.toml"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    nifti(tmp_path / "pairs" / "p1_image.nii.gz", head())
+    nifti(tmp_path / "pairs" / "p1_mask.nii.gz", ball(), (30.0, 30.0, 30.0))
+    assert invoke(prepare_command, *words, "--label", "1").exit_code == 1
+    (tmp_path / "pairs" / "p1_mask.nii.gz").unlink()
+    assert invoke(prepare_command, *words).exit_code == 0
+    nifti(tmp_path / "more" / "p2_image.nii.gz", head())
+    words[1] = str(tmp_path / "more")
+    assert invoke(prepare_command, *words, "--label", "1").exit_code == 2
+    assert invoke(prepare_command, *words, "--label", "1", "--source", "more").exit_code == 0
 
 
 def by_place(rows: list[Row]) -> dict[tuple[str, str], Row]:
@@ -256,7 +310,8 @@ def test_stats_are_a_table_and_json(tmp_path: Path) -> None:
     """The table shows each source; `--json` holds the same rows; an empty folder is named."""
     nifti(tmp_path / "pairs" / "p1_image.nii.gz", head())
     nifti(tmp_path / "pairs" / "p1_mask.nii.gz", ball())
-    prepare(find("pairs", tmp_path / "pairs", Request(manifest=BRAIN, source="ours")), BRAIN.recipe, tmp_path / "out")
+    request = replace(REQUEST, source="ours")
+    prepare(find("pairs", tmp_path / "pairs", request), request, tmp_path / "out")
     arrange(tmp_path / "out", SHARES, 1)
     table = invoke(stats_command, str(tmp_path / "out"))
     assert table.exit_code == 0

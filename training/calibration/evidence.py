@@ -18,18 +18,19 @@ def rows(fitted: Fitted) -> Iterator[Row]:
     yield "error of the tumour probability (ECE)", error, tested
     yield "error of voxel probabilities (ECE)", number(found.voxel_ece), f"conceivable voxels of {tested}"
     reached = f"threshold {numbers.threshold:.3f}, sensitivity {number(found.sensitivity.reached)}"
-    counted = f"{found.sensitivity.cases} tumours of {found.sensitivity_ml:g} ml or more"
+    counted = f"{found.sensitivity.cases} patients with a tumour of {found.sensitivity_ml:g} ml or more"
     yield "tumour answer", f"{reached}, specificity {number(found.specificity)}", counted
     yield f"sensitivity of at least {aim.sensitivity:g}", _guarantee(fitted), _how(fitted)
     held = "in expectation" if found.missed.guaranteed and found.apart else "not guaranteed"
     outer = f"mask threshold {found.missed.value:.2f}, {held}"
-    yield f"outline that misses at most {aim.missed_voxels:g} of a tumour", outer, f"{found.missed.cases} tumours"
+    yield f"outline that misses at most {aim.missed_voxels:g} of a tumour", outer, _bearing(found.missed.cases)
     yield "shipped outline", f"mask threshold {numbers.mask_threshold:.2f}", f"chosen by {aim.mask}"
-    yield f"volume interval of {aim.volume_coverage:.0%} coverage", _spread(fitted), f"{found.volume_cases} outlines"
+    outlined = f"{found.volume_cases} patients with an outline"
+    yield f"volume interval of {aim.volume_coverage:.0%} coverage", _spread(fitted), outlined
     yield "entropy limit of an outline", f"{numbers.entropy_limit:.3f}", f"{found.failed} failed outlines"
     yield f"telling outlines of Dice below {aim.good_dice:g} (AUROC)", number(found.failure_auroc), "all studies"
     limit = "none" if fitted.bank is None else f"{numbers.novelty_limit:.3f}, {found.novelty_coverage:.1%} stay below"
-    yield "novelty limit", limit, "each study against the others"
+    yield "novelty limit", limit, "each study against other patients'"
     alive = ", ".join(f"{year} y {value:.2f}" for year, value in sorted(numbers.baseline_survival.items()))
     none = "no year within follow-up" if numbers.survival_fitted else "not fitted"
     yield "baseline survival (Breslow)", alive if alive and numbers.survival_fitted else none, f"{found.survival_cases}"
@@ -48,7 +49,11 @@ def _how(fitted: Fitted) -> str:
     if not found.apart:
         return "too few studies to keep those that choose and those that test apart"
     needed = cases_needed(aim.sensitivity, aim.delta)
-    return f"no threshold passed; it takes at least {needed} tumours, all found"
+    return f"no threshold passed; it takes at least {_bearing(needed)}, all found"
+
+
+def _bearing(patients: int) -> str:
+    return f"{patients} patients with a tumour"
 
 
 def _spread(fitted: Fitted) -> str:

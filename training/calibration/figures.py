@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from daemon.domain.model_bundle import Calibration
 from training.calibration.cases import Case, at_threshold, paths_in, read_cases
 from training.calibration.scaling import Scale
+from training.predictions import RESCALE, demand_scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,14 @@ class Scores:
 
 
 def score(folder: Path, calibration: Calibration) -> Scores:
-    """Measure the predictions in `folder`, made by a model with this `calibration`."""
+    """Measure the predictions in `folder`, made by a model with this `calibration`.
+
+    Raises:
+        FileNotFoundError: there is no prediction.
+        ValueError: the predictions were made with another calibration of the voxels.
+    """
     paths = paths_in(folder)
+    demand_scale(paths, calibration, RESCALE)
     # The model has scaled its voxels already.
     ready = replace(calibration, voxel_slope=1.0, voxel_intercept=0.0)
     cases = at_threshold(read_cases(paths, ready), paths, ready)

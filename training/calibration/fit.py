@@ -18,6 +18,7 @@ from training.calibration.guarantees import (
     LearnThenTest,
     Threshold,
     conformal_quantile,
+    per_patient,
     risk_threshold,
     sensitivity_threshold,
     volume_scores,
@@ -26,6 +27,7 @@ from training.calibration.novelty import Novelty, fit_novelty
 from training.calibration.scaling import Scale, chance_error, expected_error, fit_scale, logit, sigmoid
 from training.calibration.spreads import spreads
 from training.calibration.survival import Baseline, fit_baseline
+from training.predictions import demand_scale
 from training.settings import CalibrationSettings
 
 Numbers = NDArray[np.float64]
@@ -57,7 +59,8 @@ class Evidence:
     `apart` says that no patient chose and tested. `missed` is the mask threshold whose outline misses at most its share
     of a tumour. `tumour_ece_by_chance` is the error that right probabilities would show on as many studies.
     `sensitivity_ml` is the volume from which a tumour counts. `failure_auroc` is how well the entropy score tells the
-    `failed` outlines. NaN stands for what could not be measured.
+    `failed` outlines. What guarantees rest on, `volume_cases` too, counts patients, and a sensitivity those of whom no
+    tumour was missed. NaN stands for what could not be measured.
     """
 
     studies: int
@@ -107,9 +110,10 @@ def fit(folder: Path, settings: CalibrationSettings, min_lesion_ml: float) -> Fi
 
     Raises:
         FileNotFoundError: there is no prediction.
-        ValueError: no study has a tumour label.
+        ValueError: no study has a tumour label, or the predictions are calibrated already.
     """
     paths = reading.paths_in(folder)
+    demand_scale(paths, NEUTRAL, "calibrate on what `predict` says of the run without --calibrated")
     first, rest = reading.chosen(paths, settings.fit_share)
     voxel = _voxel_scale(first, settings)
     start = replace(
@@ -188,7 +192,7 @@ def _evidence(
         sensitivity_ml=answer.from_ml,
         specificity=answer.specificity,
         missed=outline[0],
-        volume_cases=len(found.outlined),
+        volume_cases=len({c.patient for c in found.outlined}),
         failed=found.failed,
         failure_auroc=found.failure_auroc,
         novelty_coverage=found.novelty.coverage if found.novelty else math.nan,
@@ -228,7 +232,8 @@ def _answer(parts: _Parts, settings: CalibrationSettings, min_lesion_ml: float) 
     labelled = [c for c in parts.testing if c.tumour == 0 or (c.tumour == 1 and not c.true_ml < from_ml)]
     probability, labels = scale(_logits(labelled)), np.array([c.tumour for c in labelled])
     negatives = probability[labels == 0]
-    sensitivity = _sensitivity((probability[labels == 1], negatives), settings, apart=parts.apart)
+    lowest = -per_patient(-probability[labels == 1], [c.patient for c in labelled if c.tumour])
+    sensitivity = _sensitivity((lowest, negatives), settings, apart=parts.apart)
     return _Answer(
         scale=scale,
         ece=expected_error(probability, labels) if labelled else math.nan,
@@ -246,13 +251,16 @@ def _baseline(cases: Sequence[Case]) -> Baseline:
 
 
 def _novelty(cases: Sequence[Case], settings: CalibrationSettings) -> Novelty | None:
-    known = [c.embedding for c in cases if c.embedding.size]
-    return fit_novelty(np.stack(known), settings.neighbours, settings.novelty_coverage) if known else None
+    known = [c for c in cases if c.embedding.size]
+    if not known:
+        return None
+    embeddings, patients = np.stack([c.embedding for c in known]), [c.patient for c in known]
+    return fit_novelty(embeddings, patients, settings.neighbours, settings.novelty_coverage)
 
 
 def _volume_spread(outlined: Sequence[Case], coverage: float) -> float:
     found, true = np.array([c.outlined_ml for c in outlined]), np.array([c.true_ml for c in outlined])
-    return conformal_quantile(volume_scores(found, true), coverage)
+    return conformal_quantile(per_patient(volume_scores(found, true), [c.patient for c in outlined]), coverage)
 
 
 def _logits(cases: Sequence[Case]) -> Numbers:
@@ -282,8 +290,11 @@ def _best_mask(cases: Sequence[Case]) -> float:
 
 
 def _missed(cases: Sequence[Case], settings: CalibrationSettings) -> Threshold:
-    losses = [c.missed for c in cases if c.missed is not None]
-    return risk_threshold(np.stack(losses), MASK_GRID, settings.missed_voxels) if losses else _UNTESTED
+    bearing = [(c.missed, c.patient) for c in cases if c.missed is not None]
+    if not bearing:
+        return _UNTESTED
+    losses = per_patient(np.stack([missed for missed, _ in bearing]), [patient for _, patient in bearing])
+    return risk_threshold(losses, MASK_GRID, settings.missed_voxels)
 
 
 def _sensitivity(probability: tuple[Numbers, Numbers], settings: CalibrationSettings, *, apart: bool) -> Threshold:

@@ -1,9 +1,11 @@
 """Thresholds and intervals that hold on studies not seen yet, if these are like those of the calibration.
 
 Learn-then-Test (Angelopoulos et al. 2021), conformal risk control (Angelopoulos et al. 2024), split conformal
-prediction (Lei et al. 2018). Each needs studies that chose nothing else, and exchangeable with what comes.
+prediction (Lei et al. 2018). Each needs studies that chose nothing else, and exchangeable with what comes. Studies
+of one patient are not: `per_patient` makes one number of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +17,23 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """A threshold, whether its goal is guaranteed, and what it reaches on the `cases` it was tested on."""
+    """A threshold, whether its goal is guaranteed, and what it reaches on the `cases` (patients) it was tested on."""
 
     value: float
     guaranteed: bool
     reached: float
     cases: int
+
+
+def per_patient(values: Numbers, patients: Sequence[str]) -> Numbers:
+    """Return the highest of each patient's `values` (n, ...), so that what bounds it holds for all their studies.
+
+    Patients stand in the order of their first study: where each has one study, nothing changes.
+    """
+    places = {patient: place for place, patient in enumerate(dict.fromkeys(patients))}
+    highest = np.full((len(places), *values.shape[1:]), -np.inf)
+    np.maximum.at(highest, np.array([places[patient] for patient in patients], dtype=int), values)
+    return highest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +65,7 @@ def sensitivity_threshold(positives: Numbers, negatives: Numbers, test: LearnThe
     costs no guarantee, because all that passed hold at once.
 
     Args:
-        positives: probabilities (n,) of studies with tumour.
+        positives: probabilities (n,) of patients with tumour, each its studies' lowest.
         negatives: probabilities (m,) of studies without.
         test: what to hold.
 
@@ -72,15 +85,15 @@ def sensitivity_threshold(positives: Numbers, negatives: Numbers, test: LearnThe
 
 
 def cases_needed(goal: float, delta: float) -> int:
-    """Return how many studies with tumour, all found, the guarantee takes at least."""
+    """Return how many patients with tumour, all found, the guarantee takes at least."""
     return int(np.ceil(np.log(delta) / np.log(goal)))
 
 
 def risk_threshold(losses: Numbers, grid: Numbers, limit: float) -> Threshold:
-    """Return the highest threshold whose expected loss on the next study is at most `limit` (conformal risk control).
+    """Return the highest threshold whose expected loss on the next patient is at most `limit` (conformal risk control).
 
     Args:
-        losses: (n, thresholds), in 0..1 and not falling along `grid`, such as the share of tumour voxels missed.
+        losses: (n, thresholds) of patients, in 0..1 and not falling along `grid`, such as the share of tumour missed.
         grid: rising thresholds.
         limit: the expected loss allowed.
 
@@ -99,7 +112,7 @@ def risk_threshold(losses: Numbers, grid: Numbers, limit: float) -> Threshold:
 
 
 def conformal_quantile(scores: Numbers, coverage: float) -> float:
-    """Return the score that the next study's stays at or below with probability `coverage`; infinite if too few."""
+    """Return the score that the next patient's stays at or below with probability `coverage`; infinite if too few."""
     rank = int(np.ceil((len(scores) + 1) * coverage))
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else float("inf")
 

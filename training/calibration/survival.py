@@ -14,9 +14,9 @@ YEARS = (1, 2, 5)
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """Mean log hazard, cuts into thirds around it, and survival at mean risk by years; `cases` with follow-up.
+    """Mean log hazard, cuts into thirds around it, and survival at mean risk by years; `cases` that it was fitted on.
 
-    `survival` holds no year beyond the longest follow-up, and so none where there is no follow-up.
+    `survival` holds no year beyond the longest follow-up. All is 0 or empty where nothing was fitted.
     """
 
     centre: float = 0.0
@@ -26,14 +26,14 @@ class Baseline:
 
 
 def fit_baseline(risks: NDArray[np.float64], days: Sequence[float], died: Sequence[int]) -> Baseline:
-    """Return the baseline of a cohort (Breslow 1974); one without survival where nobody is followed up.
+    """Return the baseline of a cohort (Breslow 1974); one that is not fitted of fewer than two studies or no death.
 
     Args:
         risks: (n,) log hazards as the model gives them.
         days: follow-up.
         died: 1 where the death was seen, 0 where follow-up ended before.
     """
-    if not len(risks):
+    if len(risks) < 2 or not any(died):
         return Baseline()
     centre = float(risks.mean())
     low, high = np.quantile(risks - centre, (1 / 3, 2 / 3))

@@ -1,11 +1,13 @@
 """`federate`: sites learn together without sharing samples."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 from rich.console import Console
+from torch import Tensor
 
 from training.commands.refusal import refusal
 from training.field.federate import LOG, Plan
@@ -44,13 +46,29 @@ def _plan(words: str) -> tuple[int, int]:
 
 
 def _begin(settings: Settings, weights: Path | None, out: Path) -> None:
-    """Put the first weights into `out`, unless a federation has begun there."""
+    """Put the first weights into `out`, unless a federation has begun there.
+
+    Raises:
+        ValueError: one has begun there from weights other than `weights`, or they are of another network.
+    """
     first = out / "start.pt"
+    wanted = torch.load(weights, weights_only=True) if weights else None
     if first.is_file():
+        if wanted is not None and not _equal(torch.load(first, weights_only=True), wanted):
+            raise ValueError(
+                f"{out} holds a federation that began from other weights than {weights}; give another --out"
+            )
         return
-    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     net = MultitaskNet(settings.inputs, settings.network)
-    if weights:
-        net.load_state_dict(torch.load(weights, weights_only=True))
+    if wanted is not None:
+        try:
+            net.load_state_dict(wanted)
+        except RuntimeError as error:
+            raise ValueError(f"{weights} are weights of another network than that of --config; give its own") from error
+    out.mkdir(parents=True, exist_ok=True)
     torch.save(net.state_dict(), first)
+
+
+def _equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())

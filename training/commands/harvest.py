@@ -12,6 +12,7 @@ from rich.table import Table
 from training.commands.refusal import refusal
 from training.field.harvest import Wanted
 from training.field.harvest import harvest as gather
+from training.seal import manifest
 from training.settings import load
 
 
@@ -24,7 +25,7 @@ def harvest(
     """Turn corrected SEGs into samples; name what was refused, and how far our outlines were off."""
     with refusal():
         settings = load(config)
-        wanted = Wanted(recipe=settings.recipe, target=settings.target, salt=salt_file.read_bytes().strip())
+        wanted = Wanted(manifest=manifest(settings), salt=salt_file.read_bytes().strip())
         found = gather(folder, wanted, out)
     out.mkdir(parents=True, exist_ok=True)
     (out / "harvest.json").write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")

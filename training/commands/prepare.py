@@ -41,7 +41,7 @@ def prepare(
 ) -> None:
     """Cache a folder of patients as samples in splits.
 
-    Can be stopped and repeated: what is cached is kept. Exit code 1: some patients could not be read.
+    Can be stopped and repeated with the same options: what is cached is kept. Exit code 1: some could not be read.
     """
     with refusal():
         settings = load(config)
@@ -57,7 +57,7 @@ def prepare(
         )
         shares = {"train": 1 - tune - test, "tune": tune, "test": test}
         check_shares(shares)
-        report = cache(find(layout, folder, request), settings.recipe, out, workers)
+        report = cache(find(layout, folder, request), request, out, workers)
         splits = arrange(out, shares, settings.seed if seed is None else seed)
     _print(report, splits, out)
     raise typer.Exit(int(bool(report.failures)))

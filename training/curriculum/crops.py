@@ -74,6 +74,11 @@ class Picker:
         if not self._groups:
             raise ValueError(f"no sample is left to draw from the sources {wanted}; raise a weight or add samples")
 
+    @property
+    def drawable(self) -> list[int]:
+        """Return the indices of the samples that may ever be drawn."""
+        return [int(index) for index in np.flatnonzero(np.sum(self._groups, axis=0))]
+
     def pick(self, rng: np.random.Generator, step: int) -> tuple[int, bool]:
         """Return a sample's index, and whether a tumour was wanted and is there."""
         weights = self._groups[step % len(self._groups)]

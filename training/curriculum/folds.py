@@ -41,8 +41,13 @@ def folds(samples: Sequence[Sample], count: int, seed: int) -> Iterator[Fold]:
         rest = [samples[i] for i in learn]
         inner = min(TUNE_FOLDS, len({patient_of(s) for s in rest}))
         train_on, tune_on = next(split(rest, inner, seed))
-        cohort = Cohort(train=[rest[i] for i in train_on], tune=[rest[i] for i in tune_on])
-        yield Fold(cohort=cohort, held_out=[samples[i] for i in held])
+        held_out = [samples[i] for i in held]
+        cohort = Cohort(
+            train=[rest[i] for i in train_on],
+            tune=[rest[i] for i in tune_on],
+            measured=frozenset(patient_of(s) for s in held_out),
+        )
+        yield Fold(cohort=cohort, held_out=held_out)
 
 
 def split(samples: Sequence[Sample], count: int, seed: int) -> Iterator[tuple[list[int], list[int]]]:

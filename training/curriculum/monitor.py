@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from training.curriculum.log import LOG, TASKS, Row, read
-from training.settings import Settings, load
+from training.curriculum.stages import ADAPT, HEADS, JOINT, SETTLE, STAGES, WARMUP
+from training.settings import RealUse, Settings, load
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 40
@@ -54,16 +55,17 @@ def load_settings(run: Path) -> Settings:
 
 
 def planned(settings: Settings) -> dict[str, int]:
-    """Return the steps of each stage that the run will go through."""
+    """Return the steps of each stage that the run will go through; it adapts only where real patients may join."""
     stages = settings.stages
-    heads = settings.network.needs_map
+    heads, joins = settings.network.needs_map, settings.data.real_use is RealUse.ADAPT
     steps = {
-        "warmup": stages.warmup_steps,
-        "heads": stages.head_epochs if heads else 0,
-        "joint": stages.joint_steps,
-        "settle": stages.settle_epochs if heads else 0,
+        WARMUP: stages.warmup_steps,
+        ADAPT: stages.adapt_steps if joins else 0,
+        HEADS: stages.head_epochs if heads else 0,
+        JOINT: stages.joint_steps,
+        SETTLE: stages.settle_epochs if heads else 0,
     }
-    return {name: count for name, count in steps.items() if count}
+    return {name: steps[name] for name in STAGES if steps[name]}
 
 
 def finished(run: Path, plan: dict[str, int]) -> bool:
@@ -81,9 +83,12 @@ def dashboard(run: Path, rows: Sequence[Row], plan: dict[str, int]) -> Renderabl
 
 def _stages(run: Path, rows: Sequence[Row], plan: dict[str, int]) -> Table:
     table = Table("stage", "progress", "step", "seconds", "left", "samples/s", "rate", box=None)
-    for name, steps in plan.items():
+    latest = max((list(plan).index(row.stage) for row in rows if row.stage in plan), default=0)
+    for place, (name, steps) in enumerate(plan.items()):
         mine = [row for row in rows if row.stage == name]
         done = (run / "stages" / f"{name}.pt").exists()
+        if place < latest and not (mine or done):  # passed over: there was nobody to adapt to
+            continue
         step = mine[-1].step if mine else 0
         numbers = mine[-1].numbers if mine else {}
         seconds = numbers.get("seconds", 0.0)

@@ -9,6 +9,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from training.curriculum.learnt import Learnt
 from training.curriculum.log import LOG, read
 from training.curriculum.stages import train
 from training.curriculum.store import Cohort
@@ -24,12 +25,12 @@ def search(settings: Settings, cohort: Cohort, out: Path) -> optuna.Study:
     A search that was stopped goes on: finished trials count, and the trial it was in resumes from its checkpoint.
 
     Raises:
-        ValueError: the settings name nothing to search.
+        ValueError: the settings name nothing to search, or `out` holds a search on other samples.
     """
     space = settings.search.space
     if not space:
         raise ValueError("the settings have no [search.space]; name a setting and its range, as docs/training says")
-    out.mkdir(parents=True, exist_ok=True)
+    Learnt.of(cohort, settings.stages.start).claim(out)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = RDBStorage(f"sqlite:///{(out / DATABASE).resolve()}")
     study = optuna.create_study(
@@ -40,9 +41,9 @@ def search(settings: Settings, cohort: Cohort, out: Path) -> optuna.Study:
         pruner=optuna.pruners.MedianPruner(5),
     )
     _revive(study)
-    while len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))) < settings.search.trials:
+    while (done := len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))) < settings.search.trials:
         # The sampler forgets its state with the process, so each trial has a seed of its own.
-        study.sampler = optuna.samplers.TPESampler(seed=(settings.seed + len(study.trials)) % 2**32)
+        study.sampler = optuna.samplers.TPESampler(seed=(settings.seed + done) % 2**32)
         study.optimize(lambda trial: _try(trial, settings, cohort, out), n_trials=1)
     return study
 

@@ -19,8 +19,9 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from training.curriculum.crops import Crops
+from training.curriculum.crops import Crops, Picker
 from training.curriculum.heads import WholeCohort
+from training.curriculum.learnt import Learnt
 from training.curriculum.log import Log
 from training.curriculum.loop import Numbers, Plan, Run, fit, nothing, rates
 from training.curriculum.mixed import MixedSteps
@@ -51,14 +52,14 @@ def train(
     Args:
         settings: sizes, stages and seed.
         cohort: what to learn from and what tells when to stop.
-        out: gets `settings.toml`, `log.csv`, `tensorboard/` and `stages/<stage>.pt`; a stage that is there is read, one
-            that was stopped goes on from its last checkpoint.
+        out: gets `settings.toml`, `patients.json`, `log.csv`, `tensorboard/` and `stages/<stage>.pt`; a stage that is
+            there is read, one that was stopped goes on from its last checkpoint.
         fabric: where to run; this machine's GPU or else its CPU where None.
         watch: is told stage, step and score at each validation; what it raises stops the run.
 
     Raises:
-        ValueError: `out` holds another run.
-        FileNotFoundError: `stages.start` names a run without a warm-up.
+        ValueError: `out` holds another run, or one on other samples, or `stages.start` has seen who is to be measured.
+        FileNotFoundError: `stages.start` names a run without a warm-up, or one that does not say whom it learnt from.
         FloatingPointError: a gradient is not finite.
     """
     fabric = fabric or make_fabric(settings)
@@ -72,6 +73,7 @@ def train(
     log = None
     if fabric.is_global_zero:
         _claim(settings, out)
+        Learnt.of(cohort, settings.stages.start).claim(out)
         log = Log(out)
     run = Run(settings=settings, fabric=fabric, out=out, log=log, watch=watch)
     try:
@@ -255,9 +257,11 @@ def _fit_heads(run: Run, net: MultitaskNet, cohort: Cohort, name: str) -> None:
         return
     net.thaw(("tumour", "survival"))
     net.eval()
+    everyone = cohort.everyone
+    mixed = [everyone[index] for index in Picker(everyone, settings.mixing).drawable]
     learn, tune = (
         WholeCohort(run.fabric, net, embed(run.fabric, net, samples, settings, cache), settings)
-        for samples in (cohort.everyone, cohort.tune)
+        for samples in (mixed, cohort.tune)
     )
     plan = Plan(
         name=name,
@@ -271,7 +275,7 @@ def _fit_heads(run: Run, net: MultitaskNet, cohort: Cohort, name: str) -> None:
         validate=tune.tuning,
         every=max(epochs // HEAD_READINGS, 1) if stages.validate_every else 0,
         patience=stages.patience,
-        samples=len(cohort.everyone),
+        samples=len(mixed),
     )
     fit(run, net, plan)
 

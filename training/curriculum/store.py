@@ -11,6 +11,9 @@ import numpy as np
 from rich.progress import track
 
 from training.data.sample import Sample
+from training.data.splits import facts_of
+
+_NO_SAMPLE = (BadZipFile, KeyError, OSError, ValueError, TypeError)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -18,18 +21,25 @@ class Cohort:
     """Samples to learn from, and those that tell when to stop.
 
     Those of `adapt`, such as a few real patients beside many synthetic ones, join after the warm-up; crops and studies
-    are drawn from them `adapt_weight` times as often as from one of `train`.
+    are drawn from them `adapt_weight` times as often as from one of `train`. `measured` are the patients, as far as
+    they are known, that nothing may be learnt from.
+
+    Raises:
+        ValueError: a patient is for two of these.
     """
 
     train: Sequence[Sample]
     tune: Sequence[Sample]
     adapt: Sequence[Sample] = ()
     adapt_weight: int = 1
+    measured: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        shared = {patient_of(s) for s in self.everyone} & {patient_of(s) for s in self.tune}
-        if shared:
-            raise ValueError(f"patients {sorted(shared)[:5]} are in train and in tune; split by patient")
+        learning, tuning = ({patient_of(s) for s in samples} for samples in (self.everyone, self.tune))
+        for shared, places in ((learning & tuning, "tune"), ((learning | tuning) & self.measured, "test")):
+            if shared:
+                first = "train" if shared & learning else "tune"
+                raise ValueError(f"patients {sorted(shared)[:5]} are in {first} and in {places}; split by patient")
 
     @property
     def everyone(self) -> list[Sample]:
@@ -50,11 +60,14 @@ def patient_of(sample: Sample) -> str:
 def open_cohort(samples: Path, cache: Path) -> Cohort:
     """Return the samples of `samples`/train and `samples`/tune as memory maps kept in `cache`.
 
+    The patients of `samples`/test, where there are any, are those that are measured.
+
     Raises:
         FileNotFoundError: a split is missing or empty.
-        ValueError: a file is no sample, or a patient is in both splits.
+        ValueError: a file is no sample, or a patient is in two splits.
     """
-    return Cohort(train=open_samples(samples / "train", cache), tune=open_samples(samples / "tune", cache))
+    train, tune = (open_samples(samples / split, cache) for split in ("train", "tune"))
+    return Cohort(train=train, tune=tune, measured=patients_in(samples / "test"))
 
 
 def open_samples(folder: Path, cache: Path) -> list[Sample]:
@@ -64,13 +77,38 @@ def open_samples(folder: Path, cache: Path) -> list[Sample]:
         FileNotFoundError: the folder holds no samples.
         ValueError: a file is no sample.
     """
-    paths = sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".part.npz"))
+    paths = sample_paths(folder)
     if not paths:
         raise FileNotFoundError(f"no samples (*.npz) in {folder}; make them with prepare or synth")
     missing = [p for p in paths if not _unpacked(p, cache).is_dir()]
     for path in track(missing, description=f"unpack {folder.name}", disable=not missing):
         _unpack(path, _unpacked(path, cache))
     return [_open(path, _unpacked(path, cache)) for path in paths]
+
+
+def sample_paths(folder: Path) -> list[Path]:
+    """Return the files of a folder's samples, without those half written, by name; none where there is no folder."""
+    return sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".part.npz"))
+
+
+def patients_in(folder: Path) -> frozenset[str]:
+    """Return whose samples a folder holds, without reading images; nobody's where there is no folder.
+
+    Raises:
+        ValueError: a file is no sample.
+    """
+    return frozenset(_patient_in(path) for path in sample_paths(folder))
+
+
+def _patient_in(path: Path) -> str:
+    try:
+        return facts_of(path).patient
+    except _NO_SAMPLE as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is no sample ({error}); make it anew with prepare or synth")
 
 
 def _unpacked(path: Path, cache: Path) -> Path:
@@ -82,8 +120,8 @@ def _unpacked(path: Path, cache: Path) -> Path:
 def _unpack(path: Path, target: Path) -> None:
     try:
         sample = Sample.load(path)
-    except (BadZipFile, KeyError, OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} is no sample ({error}); make it anew with prepare or synth") from error
+    except _NO_SAMPLE as error:
+        raise _refused(path, error) from error
     partial = target.with_name(f"{target.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

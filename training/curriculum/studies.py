@@ -11,13 +11,13 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
 
 from daemon.imaging.steps import neighbour_stack
 from training import losses
 from training.curriculum.crops import padded, truth
 from training.data.sample import Sample
-from training.network import Encoder, MultitaskNet, as_slices
+from training.network import MultitaskNet, as_slices
 from training.settings import Settings
 
 CHUNK = 16
@@ -94,10 +94,10 @@ def embed(fabric: Fabric, net: MultitaskNet, samples: Sequence[Sample], settings
     return [_study(sample, folder / f"{sample.name}.npy", settings) for sample in samples]
 
 
-def digest(encoder: Encoder) -> str:
-    """Return a short name of the encoder's weights."""
+def digest(net: nn.Module) -> str:
+    """Return a short name of a network's weights."""
     known = hashlib.sha256()
-    for value in encoder.state_dict().values():
+    for value in net.state_dict().values():
         known.update(value.detach().cpu().contiguous().numpy().tobytes())
     return known.hexdigest()[:16]
 

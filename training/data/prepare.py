@@ -15,10 +15,11 @@ from rich.progress import track
 
 from daemon.domain.model_bundle import Recipe
 from daemon.errors import OverreadError
-from training.data.readers.study import Study, read
-from training.data.splits import SAMPLES, facts_of, sample_files
+from training.data.readers.study import Request, Study, read
+from training.data.splits import SAMPLES, Facts, facts_of, sample_files
 
 RECIPE = "recipe.json"
+OPTIONS = "options.json"
 FAILURES = "failures.json"
 
 
@@ -40,29 +41,28 @@ class Report:
     failures: tuple[Failure, ...]
 
 
-def prepare(studies: Sequence[Study], recipe: Recipe, folder: Path, workers: int = 1) -> Report:
+def prepare(studies: Sequence[Study], request: Request, folder: Path, workers: int = 1) -> Report:
     """Read every study that `folder` does not hold yet into `folder`/samples; the failures are also written there.
 
     Args:
         studies: as a layout lists them.
-        recipe: how they are prepared; a folder holds samples of one recipe.
-        folder: gets `samples/`, `recipe.json` and, where a study failed, `failures.json`.
+        request: how they are prepared; a folder holds samples of one recipe, and of each source those of one choice of
+            labels, region and field.
+        folder: gets `samples/`, `recipe.json`, `options.json` and, where a study failed, `failures.json`.
         workers: processes that read at once.
 
     Raises:
-        ValueError: the folder was prepared with another recipe, or holds another source's sample of the same name.
+        ValueError: the folder was prepared with another recipe or with other options, or holds a sample of the same
+            name of another source, of another patient or with another follow-up.
     """
-    _claim(folder, recipe)
-    known = {path.stem: path for path in sample_files(folder)}
+    _claim(folder, request.recipe)
+    known = {path.stem: facts_of(path) for path in sample_files(folder)}
     for study in studies:
-        if study.name in known and facts_of(known[study.name]).source != study.source:
-            source = facts_of(known[study.name]).source
-            raise ValueError(
-                f"{folder} holds {study.name} of source {source!r} already, which is not {study.source!r}; choose "
-                "another --out"
-            )
+        if study.name in known:
+            _refuse_other(study, known[study.name], folder)
+    _choose(folder, request, {study.source for study in studies}, {facts.source for facts in known.values()})
     missing = [study for study in studies if study.name not in known]
-    results = _outcomes(recipe, folder / SAMPLES, missing, workers)
+    results = _outcomes(request.recipe, folder / SAMPLES, missing, workers)
     outcomes = list(track(results, total=len(missing), description="prepare", console=Console(stderr=True)))
     failures = tuple(failure for failure in outcomes if failure is not None)
     _note(folder / FAILURES, (study.name for study in studies), failures)
@@ -87,10 +87,14 @@ def _store(recipe: Recipe, folder: Path, study: Study) -> Failure | None:
     try:
         read(study, recipe).save(folder)
     except Exception as error:  # noqa: BLE001 - one patient's files, whatever is wrong with them, do not stop the rest
-        lines = str(error).strip().splitlines() or [""]
-        cause = lines[-1] if isinstance(error, ValueError | OverreadError) else f"{type(error).__name__}: {lines[-1]}"
-        return Failure(name=study.name, patient=study.patient, cause=cause)
+        return Failure(name=study.name, patient=study.patient, cause=cause_of(error))
     return None
+
+
+def cause_of(error: Exception) -> str:
+    """Return in one line why a study could not be read."""
+    lines = str(error).strip().splitlines() or [""]
+    return lines[-1] if isinstance(error, ValueError | OverreadError) else f"{type(error).__name__}: {lines[-1]}"
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:
@@ -101,6 +105,37 @@ def _claim(folder: Path, recipe: Recipe) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(recipe), indent=1) + "\n", encoding="utf-8")
+
+
+def _refuse_other(study: Study, cached: Facts, folder: Path) -> None:
+    """Pass, or say in what a cached sample is not the one that the study would become."""
+    told = study.follow_up
+    for what, was, wanted in (
+        ("source", cached.source, study.source),
+        ("patient", cached.patient, study.patient or study.name),
+        ("follow-up", (cached.time_days, cached.event), (told.time_days, told.event)),
+        ("clinical numbers", dict(cached.covariates), dict(told.covariates)),
+    ):
+        if was != wanted:
+            raise ValueError(
+                f"{folder} holds {study.name} of {what} {was!r} already, which is not {wanted!r}; choose another --out"
+            )
+
+
+def _choose(folder: Path, request: Request, sources: set[str], cached: set[str]) -> None:
+    """Keep with which options the sources are prepared, or check it of those that have samples."""
+    path = folder / OPTIONS
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    chosen = {"label": sorted(request.labels), "region": request.region, "field_mm": request.field_mm}
+    for source in sorted(sources & cached):
+        was = kept.get(source, dict.fromkeys(chosen, "unknown"))
+        other = [f"{name} {was[name]!r}, not {value!r}" for name, value in chosen.items() if was[name] != value]
+        if other:
+            raise ValueError(
+                f"{folder} holds samples of source {source!r} made with {'; '.join(other)}: give the options that they "
+                "were made with, or choose another --out"
+            )
+    path.write_text(json.dumps({**kept, **dict.fromkeys(sorted(sources), chosen)}, indent=1) + "\n", encoding="utf-8")
 
 
 def _note(path: Path, tried: Iterable[str], failures: Sequence[Failure]) -> None:

@@ -6,7 +6,7 @@ A prepared folder holds `samples/<split>/<name>.npz` and `splits.json`.
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -23,7 +23,7 @@ class LeakError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What dealing needs of a cached sample; `split` is empty where it has none yet."""
+    """What dealing and caching need of a cached sample; `split` is empty where it has none yet."""
 
     path: Path
     split: str
@@ -31,6 +31,8 @@ class Facts:
     source: str
     tumour: int | None
     event: int | None
+    time_days: float | None = None
+    covariates: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,8 @@ def facts_of(path: Path) -> Facts:
         source=facts["source"],
         tumour=facts["tumour"],
         event=facts["event"],
+        time_days=facts["time_days"],
+        covariates=facts["covariates"],
     )
 
 

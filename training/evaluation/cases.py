@@ -17,7 +17,7 @@ from daemon.imaging.volume import Grid
 from training.evaluation.overlap import Ruler, overlap
 from training.evaluation.quality import Maps, VoxelSums, quality, voxel_sums
 from training.evaluation.values import Origin, Overlap, Quality
-from training.predictions import Prediction, load_all
+from training.predictions import RESCALE, Prediction, demand_scale, load_all
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,11 +66,12 @@ def read_cases(folder: Path, calibration: Calibration, tolerance_mm: float | Non
 
     Raises:
         FileNotFoundError: the folder holds no predictions.
-        ValueError: a mask does not have its prediction's shape.
+        ValueError: a mask does not have its prediction's shape, or another calibration scaled the voxels.
     """
     paths = sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".part.npz"))
     if not paths:
         load_all(folder)
+    demand_scale(paths, calibration, RESCALE)
     tolerance = max(Prediction.load(paths[0]).spacing) if tolerance_mm is None else tolerance_mm
     return list(_cases(paths, calibration, tolerance)), tolerance
 

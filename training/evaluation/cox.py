@@ -40,10 +40,11 @@ def cross_validate(table: pd.DataFrame, follow_up: FollowUp, patients: list[str]
     groups = len(set(patients))
     if not columns:
         return "no clinical number is known of at least half of the patients and differs between them"
-    if groups < FEWEST_PATIENTS or follow_up.died.sum() < FEWEST_DEATHS:
+    deaths = len({patient for patient, died in zip(patients, follow_up.died, strict=True) if died})
+    if groups < FEWEST_PATIENTS or deaths < FEWEST_DEATHS:
         return (
             f"a Cox model needs at least {FEWEST_PATIENTS} patients and {FEWEST_DEATHS} deaths; "
-            f"there are {groups} and {int(follow_up.died.sum())}"
+            f"there are {groups} and {deaths}"
         )
     whole = table[columns].assign(days=follow_up.time, died=follow_up.died)
     risk, survival = np.zeros(len(whole)), np.zeros((len(whole), len(times)))

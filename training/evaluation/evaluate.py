@@ -39,7 +39,7 @@ def evaluate(predictions: Path, calibration: Path, out: Path, options: Options |
 
     Raises:
         FileNotFoundError: there are no predictions.
-        ValueError: the calibration cannot be read, or a prediction contradicts itself.
+        ValueError: the calibration cannot be read, it did not scale the predictions, or one contradicts itself.
     """
     subject = load_subject(calibration)
     chosen = options or Options()
@@ -71,7 +71,7 @@ def _part(origin: Origin, cases: Sequence[Case], subject: Calibrated, options: O
         data=_data(cases),
         segmentation=segmentation(cases, drawn),
         detection=detection(cases, subject.calibration.threshold, drawn),
-        survival=survival(cases, options),
+        survival=survival(cases, options, subject.calibration.risk_cuts),
         uncertainty=uncertainty(cases, drawn, options),
         bands=bands(cases, subject.calibration, drawn),
         groups=tuple(_groups(cases, subject, options)),
@@ -88,8 +88,8 @@ def _data(cases: Sequence[Case]) -> Data:
         no_tumour=sum(c.tumour == 0 for c in cases),
         unlabelled=sum(c.tumour is None for c in cases),
         masks=sum(c.overlap is not None for c in cases),
-        follow_up=len(followed),
-        deaths=sum(bool(c.event) for c in followed),
+        follow_up=len({c.patient for c in followed}),
+        deaths=len({c.patient for c in followed if c.event}),
         covariates=tuple(sorted({name for c in cases for name in c.covariates})),
     )
 

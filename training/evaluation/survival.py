@@ -15,6 +15,7 @@ from training.evaluation.bootstrap import Bootstrap, Indices, Numbers
 from training.evaluation.cases import Case
 from training.evaluation.concordance import DAYS_PER_YEAR, FollowUp, comparable, concordance, concordant, uno_weights
 from training.evaluation.cox import Predicted, cross_validate
+from training.evaluation.patients import one_each
 from training.evaluation.values import Measure, Options, Ranking, RiskGroup, Survival, YearCalibration, YearGroup
 
 MODEL, ORACLE, BASELINE = "this model", "oracle (the phantoms' known hazard)", "Kaplan-Meier (no predictor)"
@@ -28,10 +29,13 @@ TIMES = 60
 SMALLEST_THIRD = 5
 
 
-def survival(cases: Sequence[Case], options: Options) -> Survival:
-    """Return all survival scores of the cases with follow-up."""
+def survival(cases: Sequence[Case], options: Options, cuts: tuple[float, float]) -> Survival:
+    """Return all survival scores of the cases with follow-up; `cuts` are the calibration's, into risk classes.
+
+    What has no resamples of whole patients counts each patient once, at the mean risk of the studies.
+    """
     known = [c for c in cases if c.followed]
-    follow_up = follow_up_of(known)
+    patients, follow_up = one_each(known, cuts), follow_up_of(known)
     bootstrap = Bootstrap([c.patient for c in known], options.resamples, options.seed)
     unranked = _unranked(known)
     missing = unranked or ("" if comparable(follow_up).any() else NO_PAIR)
@@ -40,14 +44,14 @@ def survival(cases: Sequence[Case], options: Options) -> Survival:
     if not missing:
         rankings, share = _rankings(known, follow_up, bootstrap)
     return Survival(
-        patients=len({c.patient for c in known}),
-        deaths=int(follow_up.died.sum()),
+        patients=len(patients),
+        deaths=int(follow_up_of(patients).died.sum()),
         missing=missing,
         rankings=rankings,
         share_of_oracle=share,
-        years=() if missing else tuple(_year(known, follow_up, y) for y in sorted(known[0].findings.survival)),
-        groups=() if unranked else tuple(_group(known, name) for name in RiskClass),
-        log_rank_p=Measure(value=None, n=0, missing=unranked) if unranked else log_rank(known),
+        years=() if missing else tuple(_year(patients, y) for y in sorted(known[0].findings.survival)),
+        groups=() if unranked else tuple(_group(patients, name) for name in RiskClass),
+        log_rank_p=Measure(value=None, n=0, missing=unranked) if unranked else log_rank(patients),
     )
 
 
@@ -192,7 +196,8 @@ class _Judge:
         return self._bootstrap.measure(lambda i: float(per_patient[i].mean()), self._all, NO_PAIR)
 
 
-def _year(cases: Sequence[Case], follow_up: FollowUp, years: int) -> YearCalibration:
+def _year(cases: Sequence[Case], years: int) -> YearCalibration:
+    follow_up = follow_up_of(cases)
     predicted = np.array([c.findings.survival[years].mean for c in cases])
     days = years * DAYS_PER_YEAR
     said = Measure(value=float(predicted.mean()), n=len(cases))
@@ -243,7 +248,7 @@ def _group(cases: Sequence[Case], name: RiskClass) -> RiskGroup:
 
 
 def log_rank(cases: Sequence[Case]) -> Measure:
-    """Return the log-rank test's p that the risk classes survive alike (Mantel 1966)."""
+    """Return the log-rank test's p that the risk classes survive alike (Mantel 1966); of cases, one a patient."""
     follow_up = follow_up_of(cases)
     names = [str(c.findings.risk_class) for c in cases]
     if len(set(names)) < 2 or not follow_up.died.any():

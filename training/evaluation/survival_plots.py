@@ -11,6 +11,7 @@ from daemon.domain.finding import RiskClass
 from training.evaluation.canvas import COLOURS, FAINT, bars, diagonal, figure, legend, name
 from training.evaluation.cases import Case
 from training.evaluation.concordance import DAYS_PER_YEAR, FollowUp
+from training.evaluation.patients import one_each
 from training.evaluation.subject import Calibrated
 from training.evaluation.survival import follow_up_of
 from training.evaluation.values import Part
@@ -18,9 +19,10 @@ from training.evaluation.values import Part
 _SHADES = {RiskClass.LOW: COLOURS[2], RiskClass.MODERATE: COLOURS[4], RiskClass.HIGH: COLOURS[1]}
 
 
-def kaplan_meier(part: Part, cases: Sequence[Case], _: Calibrated) -> Figure | None:
-    """Return survival curves by risk class with the numbers at risk below the years."""
-    followed = [c for c in cases if c.followed and c.findings.risk_class]
+def kaplan_meier(part: Part, cases: Sequence[Case], subject: Calibrated) -> Figure | None:
+    """Return survival curves by risk class with the numbers of patients at risk below the years."""
+    ranked = [c for c in cases if c.followed and c.findings.risk_class]
+    followed = one_each(ranked, subject.calibration.risk_cuts)
     if not followed:
         return None
     made, (axis,) = figure(size=(7.4, 4.6))

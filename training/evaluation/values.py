@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 Origin = Literal["real", "synthetic"]
 
 
@@ -15,7 +15,7 @@ class Frozen(BaseModel):
 
 
 class Measure(Frozen):
-    """A number over `n` studies with its 95 % bootstrap interval.
+    """A number over `n` studies, or patients where each counts once, with its 95 % bootstrap interval.
 
     Where it cannot be computed `value` is None and `missing` completes "cannot be computed because".
     """
@@ -261,7 +261,7 @@ class Group(Frozen):
 
 
 class Data(Frozen):
-    """What was measured on."""
+    """What was measured on: counts of studies, but `patients`, `follow_up` and `deaths` of patients."""
 
     studies: int
     patients: int

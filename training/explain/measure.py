@@ -13,7 +13,7 @@ from training.predictions import Prediction
 
 Plane = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-# The reach of the shipped map: half a cell of sixteen pixels of 1 mm.
+# Half a cell of the shipped map is more: eight pixels, so 16 mm of the head's 2 mm and 32 mm of the body's 4 mm.
 TOLERANCE_MM = 8.0
 
 

@@ -15,12 +15,15 @@ import numpy as np
 from highdicom.seg import Segmentation
 from numpy.typing import NDArray
 
-from daemon.domain.model_bundle import Recipe, Target
-from daemon.errors import UnprocessableError
-from daemon.imaging.read import SourceSeries, read_series
+from daemon.domain.model_bundle import Manifest, Recipe, Target
+from daemon.domain.selection import choose
+from daemon.errors import RefusedError, UnprocessableError
+from daemon.imaging.read import read_series
 from daemon.imaging.steps import prepare, to_grid
 from daemon.imaging.suv import in_units
 from daemon.imaging.volume import Grid, Vector, Volume
+from training.data.readers.dicom import facts
+from training.data.readers.study import demand_depth, placed
 from training.data.sample import Sample
 from training.field.inbox import Inbox, Outline, Series, look
 
@@ -54,10 +57,9 @@ class Harvest:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """How samples are prepared, what tumour segments are called, and the secret that hides patients."""
+    """The model that the samples are for, and the secret that hides patients."""
 
-    recipe: Recipe
-    target: Target
+    manifest: Manifest
     salt: bytes
 
 
@@ -71,19 +73,20 @@ def harvest(folder: Path, wanted: Wanted, out: Path) -> Harvest:
     if len(wanted.salt) < SHORTEST_SALT:
         raise ValueError(f"the salt has {len(wanted.salt)} bytes; use at least {SHORTEST_SALT}, and keep them secret")
     inbox = look(folder)
-    ours = {_reference(o, inbox, wanted.recipe, {}): o for o in inbox.outlines if o.ours}
+    recipe = wanted.manifest.recipe
+    ours = {_reference(o, inbox, recipe, {}): o for o in inbox.outlines if o.ours}
     refused: dict[str, str] = {}
     newest: dict[str, Outline] = {}
     corrections = [o for o in inbox.outlines if not o.ours]
     for outline in corrections:
-        uid = _reference(outline, inbox, wanted.recipe, refused)
+        uid = _reference(outline, inbox, recipe, refused)
         if uid:
             newest[uid] = outline
     samples = []
     for uid, outline in newest.items():
         try:
             sample, dice = _sample(inbox, outline, ours.get(uid), wanted)
-        except (RefusedOutline, UnprocessableError) as error:
+        except (RefusedOutline, RefusedError, UnprocessableError) as error:
             refused[outline.uid] = str(error)
             continue
         sample.save(out)
@@ -112,44 +115,47 @@ def _reference(outline: Outline, inbox: Inbox, recipe: Recipe, refused: dict[str
 
 
 def _sample(inbox: Inbox, outline: Outline, ours: Outline | None, wanted: Wanted) -> tuple[Sample, float | None]:
-    reference = inbox.series[_reference(outline, inbox, wanted.recipe, {})]
-    sources = {c.role: _read(_for(c.role, reference, inbox)) for c in wanted.recipe.channels}
-    main = sources[wanted.recipe.channels[0].role]
-    ready = prepare({role: in_units(role, source) for role, source in sources.items()}, wanted.recipe)
-    drawn = outlined(outline, wanted.target)
-    mask = (to_grid(drawn.voxels, drawn.grid, ready.grid) > 0.5).astype(np.uint8)
-    dice = None if ours is None else _agreement(outlined(ours, wanted.target), drawn, main.volume.grid)
+    recipe, target = wanted.manifest.recipe, wanted.manifest.target
+    reference = inbox.series[_reference(outline, inbox, recipe, {})]
+    sources = {role: read_series(paths) for role, paths in _chosen(reference, inbox, wanted.manifest).items()}
+    main = sources[recipe.channels[0].role]
+    ready = prepare({role: in_units(role, source) for role, source in sources.items()}, recipe)
+    drawn = outlined(outline, target)
+    try:
+        demand_depth(ready, recipe)
+        mask = placed(drawn, ready.grid)
+    except ValueError as error:
+        raise RefusedOutline(f"series {reference.uid}: {error}") from error
+    dice = None if ours is None else _agreement(outlined(ours, target), drawn, main.volume.grid)
     patient = _hidden(wanted.salt, str(main.header.get("PatientID", "")), str(main.header.get("IssuerOfPatientID", "")))
     sample = Sample(
         name=f"harvest-{patient}-{_hidden(wanted.salt, reference.uid)[:8]}",
         source=f"harvest {reference.modality}",
         image=ready.array.astype(np.float16),
         mask=mask,
-        tumour=int(mask.any()),
-        spacing=wanted.recipe.spacing,
+        tumour=int(drawn.voxels.any()),
+        spacing=recipe.spacing,
         patient=patient,
         strata=() if dice is None else ("confirmed" if dice >= CONFIRMED else "corrected",),
     )
     return sample, dice
 
 
-def _for(role: str, reference: Series, inbox: Inbox) -> Series:
-    """Return the series that plays `role` beside the outlined one: same study and frame of reference, most slices."""
-    if MODALITIES[role] == reference.modality:
-        return reference
-    fitting = [
-        s
-        for s in inbox.series.values()
-        if (s.modality, s.study, s.frame_of_reference)
-        == (MODALITIES[role], reference.study, reference.frame_of_reference)
-    ]
-    if not fitting:
-        raise RefusedOutline(f"series {reference.uid} has no {role} in its study and frame of reference; export it too")
-    return max(fitting, key=lambda s: (len(s.files), s.uid))
+def _chosen(reference: Series, inbox: Inbox, manifest: Manifest) -> dict[str, list[Path]]:
+    """Return by role the files of the outlined series and of those that the daemon would read beside it.
 
-
-def _read(series: Series) -> SourceSeries:
-    return read_series(sorted(series.files.values()))
+    Raises:
+        RefusedOutline: the daemon would not read it.
+        RefusedError: a file's header cannot be read.
+    """
+    others = {MODALITIES[c.role] for c in manifest.recipe.channels} - {reference.modality}
+    near = [s for s in inbox.series.values() if s.study == reference.study and s.modality in others]
+    paths = {uid: path for series in (reference, *near) for uid, path in series.files.items()}
+    choice = choose([facts(path) for path in paths.values()], [manifest])
+    if choice.refusal is not None:
+        raise RefusedOutline(f"the daemon would not read its source series {reference.uid}: {choice.refusal.detail}")
+    (chosen,) = choice.chosen
+    return {role: [paths[i.sop_instance_uid] for i in found.instances] for role, found in chosen.series.items()}
 
 
 def outlined(outline: Outline, target: Target) -> Volume:

@@ -170,7 +170,7 @@ def answer(net: MultitaskNet, image: Tensor, rate: float, generator: torch.Gener
     """Return all that `net` says of slices (n, channels, H, W) under dropout masks of `rate`."""
     maps = net.encoder(image)
     logits = net.decoder(maps, net.decoder_masks(len(image), rate, generator)).float()
-    cam, tumour, risk = net.heads(maps[-1].float(), *_head_masks(net, rate, generator))
+    cam, tumour, risk = net.judge(maps[-1].float(), _head_masks(net, rate, generator))
     return Answers(logits=logits, cam=cam.float(), tumour=tumour.float(), risk=risk.float())
 
 
@@ -186,8 +186,8 @@ def _fit_heads(pair: Pair, samples: Sequence[Sample], settings: Settings, tuning
     studies = []
     with torch.no_grad():
         for sample in samples:
-            heads = teacher.heads(_deepest(teacher, sample, settings.recipe), *_head_masks(teacher, 0.0, generator))
-            studies.append((_deepest(student, sample, settings.recipe).half(), heads))
+            told = teacher.judge(_deepest(teacher, sample, settings.recipe), _head_masks(teacher, 0.0, generator))
+            studies.append((_deepest(student, sample, settings.recipe).half(), told))
     optimiser = torch.optim.AdamW(student.heads.parameters(), lr=2e-3, weight_decay=1e-4)
     with Progress() as progress:
         for _ in progress.track(range(tuning.head_epochs), description="heads"):
@@ -197,7 +197,7 @@ def _fit_heads(pair: Pair, samples: Sequence[Sample], settings: Settings, tuning
                 for index in order[start : start + STUDIES_PER_STEP]:
                     deepest, told = studies[index]
                     masks = _head_masks(student, student.settings.dropout, generator)
-                    said = student.heads(deepest.float(), *masks)
+                    said = student.judge(deepest.float(), masks)
                     _study_loss(said, told).backward()
                 optimiser.step()
 

@@ -4,11 +4,13 @@
 """
 
 import hashlib
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +18,12 @@ from monai.metrics import compute_dice
 from rich.console import Console
 
 from daemon.inference.session import Model
+from training.curriculum import stages, studies
 from training.data.sample import Sample
 from training.export import GRAPHS, calibration_stacks, export
 from training.network import MultitaskNet, contiguous
 from training.predictions import Prediction, predict
+from training.provenance import digest_of
 from training.seal import unsealed
 from training.settings import Settings
 from training.shrink import magnitude, structure
@@ -30,8 +34,14 @@ ORIGINAL, PRUNED, MAGNITUDE = "original", "pruned", "magnitude"
 NETWORK, AWARE = "network.pt", "aware-network.pt"
 VARIANTS = (ORIGINAL, PRUNED, MAGNITUDE)
 PRECISIONS = ("fp32", "int8")
+MADE_OF = "made-of.json"
+# Settings that a shrunk network's weights depend on.
+_MEANING: Mapping[str, Any] = {
+    **dict.fromkeys(("seed", "recipe", "augment", "mixing", "network"), True),
+    "stages": {"crop", "crop_slices", "batch", "clip"},
+}
 # Checkpoints of a run, the best to shrink first.
-STAGES = ("settle", "joint", "heads", "warmup")
+STAGES = tuple(reversed(stages.STAGES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +98,9 @@ def shrink(settings: Settings, teacher: MultitaskNet, data: Data, plan: Plan, ou
     """Write all variants of `teacher` below `out`; what is there already is kept.
 
     Raises:
-        ValueError: the ratio cannot be reached, or `out` is of a run with other settings.
+        ValueError: the ratio cannot be reached, or `out` holds variants of another teacher, plan or other samples.
     """
+    _claim(settings, teacher, data, plan, out)
     torch.manual_seed(settings.seed)
     makers: dict[str, Callable[[], MultitaskNet]] = {
         ORIGINAL: lambda: teacher,
@@ -103,6 +114,30 @@ def shrink(settings: Settings, teacher: MultitaskNet, data: Data, plan: Plan, ou
             _save(make(), kept)
         net = structure.read(kept, settings.inputs, settings.network)
         _export(settings, Pair(teacher=teacher, student=net), data, plan, out / name)
+
+
+def _claim(settings: Settings, teacher: MultitaskNet, data: Data, plan: Plan, out: Path) -> None:
+    """Write what the variants are made of into `out`, or check that those that are there are made of the same."""
+    meaning = settings.model_dump_json(include=dict(_MEANING))
+    mine = {
+        "teacher": studies.digest(teacher),
+        "settings": hashlib.sha256(meaning.encode()).hexdigest(),
+        "plan": {name: value for name, value in asdict(plan).items() if name != "study"},
+        "train samples": digest_of(data.train),
+        "tune samples": digest_of(data.tune),
+    }
+    path, mend = out / MADE_OF, "give another --out, or remove it to begin anew"
+    if path.is_file():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        other = [name for name, value in mine.items() if there.get(name) != value]
+        if other:
+            raise ValueError(f"{out} holds variants made of another {', '.join(other)}; {mend}")
+        return
+    if any((out / name).is_dir() for name in VARIANTS):
+        raise ValueError(f"{out} holds variants without {MADE_OF}, so nobody knows what they were made of; {mend}")
+    structure.prune(teacher, settings.inputs, plan.ratio)  # a ratio that cannot be reached claims no folder
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
 
 
 def _pruned(settings: Settings, teacher: MultitaskNet, data: Data, plan: Plan, out: Path) -> MultitaskNet:

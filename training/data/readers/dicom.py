@@ -42,7 +42,7 @@ def find(root: Path, request: Request) -> list[Study]:
     broken = []
     for path in files(root):
         try:
-            instance = _facts(path)
+            instance = facts(path)
         except RefusedError as error:
             if path.suffix.lower() == ".dcm":
                 broken.append(_broken(path, root, str(error)))
@@ -53,7 +53,12 @@ def find(root: Path, request: Request) -> list[Study]:
     return [*broken, *(_study(uid, found, request, told) for uid, found in studies.items())]
 
 
-def _facts(path: Path) -> Instance:
+def facts(path: Path) -> Instance:
+    """Return what the daemon's choice of series goes by.
+
+    Raises:
+        RefusedError: it is no DICOM file, or is cut off.
+    """
     with path.open("rb") as file:
         head = file.read(_HEAD)
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)

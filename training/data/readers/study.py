@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from daemon.domain.model_bundle import Manifest, Recipe
-from daemon.imaging.steps import prepare, to_grid
-from daemon.imaging.volume import Volume
+from daemon.imaging.steps import Prepared, prepare, to_grid
+from daemon.imaging.volume import Grid, Volume
 from training.data.readers.follow_up import FollowUp
 from training.data.sample import Sample
 
@@ -79,18 +80,15 @@ def read(study: Study, recipe: Recipe) -> Sample:
     """Return the study as a sample, prepared as the daemon would.
 
     Raises:
-        ValueError: the outline lies outside the image.
+        ValueError: the outline lies outside the image, or the volume is too thin to be predicted.
         Exception: whatever the layout's files make their parser raise.
     """
     images = study.load()
     ready = prepare(images.volumes, recipe)
+    demand_depth(ready, recipe)
     tumour, mask = study.tumour, None
     if images.mask is not None:
-        drawn = images.mask.voxels > 0.5
-        mask = (to_grid(drawn.astype(np.float32), images.mask.grid, ready.grid) > 0.5).astype(np.uint8)
-        tumour = int(drawn.any())
-        if not mask.any() and drawn.sum() * images.mask.grid.voxel_ml > _TOO_LARGE_TO_VANISH * ready.grid.voxel_ml:
-            raise ValueError("the outline lies outside the image; compare the two files' origin and orientation")
+        mask, tumour = placed(images.mask, ready.grid), int((images.mask.voxels > 0.5).any())
     return Sample(
         name=study.name,
         source=study.source,
@@ -104,6 +102,28 @@ def read(study: Study, recipe: Recipe) -> Sample:
         event=study.follow_up.event,
         covariates=study.follow_up.covariates,
     )
+
+
+def demand_depth(ready: Prepared, recipe: Recipe) -> None:
+    """Raise ValueError for a volume thinner than the model's view, which the daemon refuses; one slice is a picture."""
+    count = ready.array.shape[1]
+    if 1 < count < recipe.neighbours:
+        raise ValueError(
+            f"the volume is {count} model slices of {recipe.spacing[0]:g} mm thick; at least {recipe.neighbours}"
+        )
+
+
+def placed(outline: Volume, grid: Grid) -> NDArray[np.uint8]:
+    """Return an outline (0..1) on `grid`; what is small may vanish by resampling.
+
+    Raises:
+        ValueError: nothing of a larger one meets `grid`.
+    """
+    drawn = outline.voxels > 0.5
+    mask = (to_grid(drawn.astype(np.float32), outline.grid, grid) > 0.5).astype(np.uint8)
+    if not mask.any() and drawn.sum() * outline.grid.voxel_ml > _TOO_LARGE_TO_VANISH * grid.voxel_ml:
+        raise ValueError("the outline lies outside the image; compare the two files' origin and orientation")
+    return mask
 
 
 def volume(path: Path) -> Volume:
