@@ -206,7 +206,7 @@ def run(settings: Settings, out: Path, models: Path) -> Path:
     """Make samples, train, export, calibrate, measure and seal; return the bundle's folder.
 
     Raises:
-        ValueError: the network is 3-D, which would only be found out at the export.
+        ValueError: the network is 3-D or not of five levels, which would only be found out at the export.
     """
     demand_slices(settings.network)
     steps = Steps(settings=settings, out=out)

@@ -118,7 +118,7 @@ def restore(channels: int, settings: NetworkSettings, state: Mapping[str, Tensor
         state: a state dict; its shapes say how wide each layer is.
 
     Raises:
-        ValueError: the state dict is of another kind of network, or of a 3-D one.
+        ValueError: the state dict is of another kind of network, or of one that is not exported.
     """
     demand_slices(settings)
     net = MultitaskNet(channels, settings)
