@@ -36,6 +36,8 @@ class Role(StrEnum):
     KEY_OBJECTS = "key-objects"
     PROBABILITY_SERIES = "probability-series"
     PROBABILITY = "probability"
+    ACTIVATION_SERIES = "activation-series"
+    ACTIVATION = "activation"
 
 
 def derive(role: Role, *parts: str) -> str:

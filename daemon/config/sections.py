@@ -320,7 +320,7 @@ class DestinationSection(Section):
     outputs: tuple[OutputKind, ...] = Field(
         ALWAYS,
         min_length=1,
-        description="What goes there, of SEG, SR, key-images, pdf, uncertainty, probability, gsps and kos.",
+        description="What goes there, of SEG, SR, key-images, pdf, uncertainty, probability, activation, gsps and kos.",
     )
     fallback: tuple[ReplacementEntry, ...] = Field(
         (), description="What goes there instead of what it refuses, such as SEG=key-images."

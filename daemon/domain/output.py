@@ -15,6 +15,7 @@ class OutputKind(StrEnum):
     SUMMARY = "pdf"
     UNCERTAINTY = "uncertainty"
     PROBABILITY = "probability"
+    ACTIVATION = "activation"
     PRESENTATION = "gsps"
     KEY_OBJECTS = "kos"
 
@@ -39,6 +40,7 @@ SOP_CLASSES: Mapping[OutputKind, str] = {
     OutputKind.SUMMARY: "1.2.840.10008.5.1.4.1.1.104.1",
     OutputKind.UNCERTAINTY: "1.2.840.10008.5.1.4.1.1.30",
     OutputKind.PROBABILITY: "1.2.840.10008.5.1.4.1.1.30",
+    OutputKind.ACTIVATION: "1.2.840.10008.5.1.4.1.1.7",
     OutputKind.PRESENTATION: "1.2.840.10008.5.1.4.1.1.11.1",
     OutputKind.KEY_OBJECTS: "1.2.840.10008.5.1.4.1.1.88.59",
 }

@@ -1,5 +1,7 @@
 """The gate's reading of what stands beside SEG and SR: each refers to the source, and marks what the model outlined."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
@@ -10,8 +12,9 @@ from daemon.results.check import POSITION_TOLERANCE_MM
 from daemon.results.context import ResultContext
 from daemon.results.key_images import MOST_KEY_IMAGES
 from daemon.results.page import MOST_SLICES
-from daemon.results.picture import OUTLINE, key_slices, outline_view, place, uncertainty
+from daemon.results.picture import OUTLINE, KeySlice, key_slices, outline_view, place, uncertainty
 from daemon.results.refusal import held
+from daemon.results.snapshots import activated
 
 # A line of some pixels lies half within: what it encloses is known but for its own width.
 _LINE_PIXELS = 4.0
@@ -25,18 +28,37 @@ def check_key_images(images: list[Dataset], context: ResultContext, reading: Rea
         UnprocessableError: there are others than are due, one refers to another slice than it shows, may name the
             patient though it says not, or encloses another area than the outline has there.
     """
+    for image, key in _pictured(images, context, reading, _KEY_IMAGES):
+        _same_area(image, key.index, context, reading.labels[key.index] > 0)
+
+
+def check_activation(images: list[Dataset], context: ResultContext, reading: Reading) -> None:
+    """Compare pictures of the class activation that were written with what was found.
+
+    Raises:
+        UnprocessableError: as `check_key_images`, or a picture is another than that of its slice.
+    """
+    for image, key in _pictured(images, context, reading, "activation"):
+        if not np.array_equal(image.pixel_array, activated(context, reading, key.index)):
+            raise held("activation", "its picture is not that of its slice")
+
+
+def _pictured(
+    images: list[Dataset], context: ResultContext, reading: Reading, kind: str
+) -> Iterator[tuple[Dataset, KeySlice]]:
+    """Yield pictures with the slices that they are of, once each is held to be of it and to name nobody."""
     keys = key_slices(reading, MOST_KEY_IMAGES)
     if len(images) != len(keys):
-        raise held(_KEY_IMAGES, f"there are {len(images)} where {len(keys)} are due")
+        raise held(kind, f"there are {len(images)} where {len(keys)} are due")
     for image, key in zip(images, keys, strict=True):
         frame = context.source.frames[key.index]
         reference = image.SourceImageSequence[0]
         named = (str(reference.ReferencedSOPInstanceUID), reference.get("ReferencedFrameNumber"))
         if named != (frame.sop_instance_uid, frame.frame_number):
-            raise held(_KEY_IMAGES, "it refers to another slice than it shows")
+            raise held(kind, "it refers to another slice than it shows")
         if image.BurnedInAnnotation != "YES" and context.source.header.get("BurnedInAnnotation") == "YES":
-            raise held(_KEY_IMAGES, "the source's pixels may name the patient, and it says that they do not")
-        _same_area(image, key.index, context, reading.labels[key.index] > 0)
+            raise held(kind, "the source's pixels may name the patient, and it says that they do not")
+        yield image, key
 
 
 def check_summary(pages: list[Dataset], context: ResultContext, reading: Reading) -> None:

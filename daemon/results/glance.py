@@ -46,7 +46,9 @@ def glance(made: Dataset, source: SourceSeries | None) -> Glance:
     if kind == SOP_CLASSES[OutputKind.UNCERTAINTY]:
         return _map(made)
     if kind != SOP_CLASSES[OutputKind.SEGMENTATION]:
-        raise FatalError("this object is no image; --picture is for SEG, key-images, uncertainty and probability")
+        raise FatalError(
+            "this object is no image; --picture is for SEG, key-images, activation, uncertainty and probability"
+        )
     if source is None:
         raise FatalError("the images that it outlines are freed; look at it in the PACS")
     return _outline(made, source)

@@ -29,6 +29,7 @@ Gate = Callable[[list[Dataset], ResultContext, Reading], None]
 
 BESIDE: Mapping[OutputKind, tuple[Builder, Gate]] = {
     OutputKind.KEY_IMAGES: (key_images.build, check_visible.check_key_images),
+    OutputKind.ACTIVATION: (key_images.build_activation, check_visible.check_activation),
     OutputKind.SUMMARY: (summary.build, check_visible.check_summary),
     OutputKind.PRESENTATION: (presentation.build, check_pointers.check_presentation),
     OutputKind.KEY_OBJECTS: (key_objects.build, check_pointers.check_key_objects),

@@ -33,7 +33,7 @@ OUTLINE = (86, 180, 233)
 _WHITE, _AMBER, _FAINT = (255, 255, 255), (230, 159, 0), (170, 170, 170)
 _BANNER, _CAPTION, _PANEL = 52, 34, (512, 410)
 _BOX = (412, 366)
-_TEXT, _SMALL = 24, 20
+_TEXT, _SMALL, _CAPTION_TEXT = 24, 20, 18
 _LINE_CHARACTERS, _LINES = 90, 3
 _RULERS_MM, _RULER_PIXELS = (50, 20, 10, 5), 84
 # The outline of PET lies on a hot spot; black on both sides keeps it apart from all colours.
@@ -118,6 +118,12 @@ def bannered(pen: ImageDraw.ImageDraw, context: ResultContext, size: tuple[int, 
     pen.rectangle((0, 0, *size), fill=_AMBER)
     said = wording.caution(research_use=context.research_use)
     pen.text((size[0] / 2, size[1] / 2), said, fill=(0, 0, 0), font=_font(letter), anchor="mm")
+
+
+def captioned(pen: ImageDraw.ImageDraw, said: str, middle: tuple[int, int]) -> None:
+    """Write a line whose left end has its `middle` there."""
+    pen.fontmode = "L"
+    pen.text(middle, said, fill=_WHITE, font=_font(_CAPTION_TEXT), anchor="lm")
 
 
 def _panel(canvas: Image.Image, where: tuple[int, int], what: tuple[str, Pixels, tuple[Colours, float] | None]) -> None:

@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from daemon.imaging.reading import Reading
 from daemon.results.context import ResultContext
-from daemon.results.picture import bannered, oriented, outlined, scaled, uncertainty
+from daemon.results.picture import bannered, captioned, oriented, outlined, scaled, uncertainty
 from daemon.results.views import CIVIDIS, INFERNO, Colours, Pixels, View, backdrop, laid
 
 _SIDE, _BANNER, _SCALE = 512, 34, 84
+ACTIVATION = "What the tumour probability comes from (class activation), 0 to 1"
 _FLOOR = -20.0  # a logit that is 0 as a probability
 
 
@@ -46,18 +48,31 @@ def snapshots(context: ResultContext, reading: Reading, sight: Sight) -> tuple[S
     ]  # fmt: skip
     if sight.whole:
         doubt = view.of_slice(uncertainty(reading), grid)
-        logits = view.sample(reading.activation, _FLOOR)
-        activation = np.asarray(0.5 + 0.5 * np.tanh(0.5 * logits), dtype=np.float32)
         drawn += [
             ("uncertainty", "Uncertainty of each place (entropy), 0 sure to 1",
              laid(beneath.quiet, doubt, CIVIDIS), CIVIDIS),
-            ("activation", "What the tumour probability comes from (class activation), 0 to 1",
-             laid(beneath.quiet, activation, INFERNO), INFERNO),
+            ("activation", ACTIVATION, laid(beneath.quiet, _activation(reading, view), INFERNO), INFERNO),
         ]  # fmt: skip
     return tuple(
         Snapshot(name=name, title=title, pixels=_framed(context, (shown, colours), view, sight))
         for name, title, shown, colours in drawn
     )
+
+
+def activated(context: ResultContext, reading: Reading, index: int) -> Pixels:
+    """Return what the tumour probability comes from over a slice that lies in its place, with what it is below."""
+    view = View.fitted(context.source.volume.grid, index, (_SIDE, _SIDE))
+    shown = laid(backdrop(context, view).quiet, _activation(reading, view), INFERNO)
+    picture = _framed(context, (shown, INFERNO), view, Sight(index=index, placed=True, whole=True))
+    canvas = Image.new("RGB", (picture.shape[1], picture.shape[0] + _BANNER))
+    canvas.paste(Image.fromarray(picture))
+    captioned(ImageDraw.Draw(canvas), ACTIVATION, (8, picture.shape[0] + _BANNER // 2))
+    return np.asarray(canvas, dtype=np.uint8)
+
+
+def _activation(reading: Reading, view: View) -> NDArray[np.float32]:
+    logits = view.sample(reading.activation, _FLOOR)
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * logits), dtype=np.float32)
 
 
 def _framed(context: ResultContext, shown: tuple[Pixels, Colours | None], view: View, sight: Sight) -> Pixels:

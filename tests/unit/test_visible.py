@@ -25,7 +25,7 @@ from tests.sources import Case, case
 
 KINDS = tuple(kind for kind in BESIDE if kind is not OutputKind.KEY_IMAGES)
 PDF, LINES, KEYS = OutputKind.SUMMARY, OutputKind.PRESENTATION, OutputKind.KEY_OBJECTS
-DOUBT, HEAT = OutputKind.UNCERTAINTY, OutputKind.PROBABILITY
+DOUBT, HEAT, WHY = OutputKind.UNCERTAINTY, OutputKind.PROBABILITY, OutputKind.ACTIVATION
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_the_gate_passes_and_a_repeat_is_equal(name: str, tmp_path: Path) -> Non
     assert [one.content for one in first] == [one.content for one in second]
     assert built.context.source.headers == before
     lines = {LINES} if built.labels.any() else set()
-    assert {one.kind for one in first} & set(KINDS) == {PDF, DOUBT, HEAT, KEYS, *lines}
+    assert {one.kind for one in first} & set(KINDS) == {PDF, DOUBT, HEAT, WHY, KEYS, *lines}
 
 
 @pytest.mark.parametrize("source", [framewise, uneven])
@@ -70,6 +70,11 @@ def other_value(made: Dataset) -> None:
 def descending(made: Dataset) -> None:
     """Turn the frames' order round."""
     made.PerFrameFunctionalGroupsSequence = list(made.PerFrameFunctionalGroupsSequence)[::-1]
+
+
+def mirrored(made: Dataset) -> None:
+    """Turn a picture round."""
+    made.PixelData = np.ascontiguousarray(made.pixel_array[:, ::-1]).tobytes()
 
 
 def moved_line(made: Dataset) -> None:
@@ -104,6 +109,7 @@ def other_source(made: Dataset) -> None:
         (DOUBT, other_value, "values"),
         (HEAT, other_value, "probability.*values"),
         (DOUBT, descending, "from the low end on"),
+        (WHY, mirrored, "not that of its slice"),
         (LINES, moved_line, "enclose"),
         (LINES, other_slice, "slices of the outline"),
         (KEYS, one_slice_less, "slices to look at"),
