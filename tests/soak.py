@@ -3,7 +3,7 @@
 Writes memory, handles and latency over time as `soak.csv` and `soak.png`, and says of each whether it is flat: whether
 its slope (Theil-Sen) after the first third of the run makes it grow over the rest by less than `GROWTH` of its median,
 or by less than its `NOISE`. Latency is judged by the moments in which nobody else used more than `QUIET` of a core,
-where half of them were so. The model is a tiny one: what is watched is the house around it.
+where half of them after that third were so. The model is a tiny one: what is watched is the house around it.
 """
 
 import argparse
@@ -233,7 +233,8 @@ def judged(samples: Sequence[Sample], name: str) -> list[float]:
     if name != "latency_s":
         return values
     quiet = [sample.others <= QUIET for sample in samples]
-    if sum(quiet) < len(quiet) / 2:
+    warm = quiet[len(quiet) // 3 :]
+    if sum(warm) < len(warm) / 2:
         return [float("nan")] * len(values)
     return [value if alone else float("nan") for value, alone in zip(values, quiet, strict=True)]
 
@@ -257,8 +258,9 @@ def report(samples: Sequence[Sample], out: Path) -> bool:
         print(f"{name:<12} median {np.nanmedian(values):9.1f}, grew by {grown:+8.1f}: {'flat' if fine else 'NOT FLAT'}")  # noqa: T201
     axes[-1].set_xlabel("minutes")
     figure.savefig(out / "soak.png", dpi=120)
-    busy = sum(sample.others > QUIET for sample in samples)
-    print(f"others used more than {QUIET} cores in {busy} of {len(samples)} samples; by those latency is not judged")  # noqa: T201
+    warm = samples[len(samples) // 3 :]
+    busy = sum(sample.others > QUIET for sample in warm)
+    print(f"others used over {QUIET} cores in {busy} of {len(warm)} samples after the first third; latency skips those")  # noqa: T201
     last = samples[-1]
     print(f"pushed {last.pushed}, completed {last.completed}, confirmed {last.confirmed}, waiting {last.waiting}")  # noqa: T201
     return all(verdicts) and last.completed == last.pushed and not last.waiting
