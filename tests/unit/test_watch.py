@@ -52,7 +52,9 @@ def test_once_is_one_picture(house: House) -> None:
 def test_it_goes_on_until_interrupted(house: House) -> None:
     """On a terminal it shows what changed meanwhile, and Ctrl-C ends it without a trace."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "daemon", "watch", "--every", "0.2", "--config", str(house.settings.path)]
+    # Who runs the tests in the background ignores Ctrl-C, and so would all that they start.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "daemon", "watch", "--every", "0.2"]
+    command += ["--config", str(house.settings.path)]
     shown = b""
 
     def drawn(text: bytes) -> bool:
