@@ -17,7 +17,7 @@ from daemon.imaging.steps import Prepared
 from daemon.imaging.volume import Grid
 from daemon.inference.mc_dropout import infer
 from daemon.inference.session import Model
-from training.data.sample import Sample
+from training.data.sample import Sample, npz_files
 
 Maps = NDArray[np.float16]
 # What mends predictions that another calibration scaled, where a calibrated model is measured.
@@ -133,7 +133,7 @@ def predict(model: Model, samples: Iterable[Sample], folder: Path, note: str = "
     Raises:
         ValueError: `folder` holds files that are no predictions.
     """
-    there = {path: _made_of(path) for path in _files(folder)}
+    there = {path: _made_of(path) for path in npz_files(folder)}
     paths, maker = [], f"{model.bundle.ref.digest} {model.manifest}"
     for sample in track(list(samples), description=note):
         made_of = hashlib.sha256(f"{maker} {sample.digest()} {json.dumps(sample.facts())}".encode()).hexdigest()
@@ -142,10 +142,6 @@ def predict(model: Model, samples: Iterable[Sample], folder: Path, note: str = "
     for path in there.keys() - paths:
         path.unlink()
     return paths
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".part.npz"))
 
 
 def _made_of(path: Path) -> str:
@@ -165,7 +161,7 @@ def load_all(folder: Path) -> list[Prediction]:
     Raises:
         FileNotFoundError: it holds none.
     """
-    paths = _files(folder)
+    paths = npz_files(folder)
     if not paths:
         raise FileNotFoundError(f"no predictions in {folder}; run the prediction of that set first")
     return [Prediction.load(path) for path in paths]

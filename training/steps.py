@@ -13,12 +13,12 @@ from training.bundling import CALIBRATION, calibrate_run, export_run, graphs, pr
 from training.calibration.store import load as load_calibration
 from training.curriculum.folds import split
 from training.curriculum.stages import train
-from training.curriculum.store import Cohort, open_samples, patient_of, patients_in, sample_paths
+from training.curriculum.store import Cohort, open_samples, patient_of, patients_in
 from training.data import cohort as synthetic
 from training.data.prepare import cause_of
 from training.data.readers import Request, find
 from training.data.readers.study import Study, read
-from training.data.sample import Sample
+from training.data.sample import Sample, npz_files
 from training.data.synthetic import FollowUp
 from training.export import demand_slices
 from training.seal import manifest
@@ -78,7 +78,7 @@ class Steps:
         data, folder = self.settings.data, self.out / "samples" / REAL
         if data.real_use is RealUse.NONE:
             return
-        root, there = Path(data.real_root), {path.stem for path in sample_paths(folder)}
+        root, there = Path(data.real_root), {path.stem for path in npz_files(folder)}
         if not root.is_dir():
             others = f"the {len(there)} patients in {folder}" if there else "phantoms alone"
             Console(stderr=True).print(f"no real data at {root}: going on with {others}", soft_wrap=True)
@@ -163,7 +163,7 @@ class Steps:
         return self.samples(REAL) if self.settings.data.real_use is RealUse.ADAPT and self._real() else []
 
     def _real(self) -> bool:
-        return bool(sample_paths(self.out / "samples" / REAL))
+        return bool(npz_files(self.out / "samples" / REAL))
 
     def _said(self, name: str) -> Path:
         return self.out / "predictions" / name

@@ -263,7 +263,7 @@ def dispatch(config: ConfigOption = None) -> None:
 
 
 def deliver(config: ConfigOption = None) -> None:
-    """Run delivery alone: send, confirm, retire; ask the archive; send the audit trail; tell who is to be told."""
+    """Run delivery alone: send, confirm, retire; ask the archive; tell who is to be told."""
     from daemon.cli.notify import watching
     from daemon.runtime import LOST, POLL_SECONDS, RETIRE_SECONDS, WATCH_SECONDS, Posting, beside, loop
 

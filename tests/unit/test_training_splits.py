@@ -222,20 +222,19 @@ def test_bad_input_is_one_sentence_and_exit_code_2(folder: Path, tmp_path: Path)
     assert (renamed.exit_code, "choose another --out" in " ".join(renamed.output.split())) == (2, True)
 
 
+def prepared_pairs(folder: Path) -> list[str]:
+    """Return how the pairs in a folder are prepared."""
+    config = str(CONFIGS / "brain-mri.toml")
+    return ["pairs", str(folder / "pairs"), "--config", config, "--out", str(folder / "out")]
+
+
 def test_other_options_are_refused_where_samples_were_made_with_some(tmp_path: Path) -> None:
     """Labels, region, field, patients and follow-up that cached samples do not have; each is named, nothing is kept."""
     nifti(tmp_path / "pairs" / "p1-a_image.nii.gz", head())
     nifti(tmp_path / "pairs" / "p1-a_mask.nii.gz", ball())
     table = tmp_path / "table.csv"
     table.write_text("patient,time_days,event,age\np1-a,120,0,58\n")
-    words = [
-        "pairs",
-        str(tmp_path / "pairs"),
-        "--config",
-        str(CONFIGS / "brain-mri.toml"),
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    words = prepared_pairs(tmp_path)
     assert invoke(prepare_command, *words).exit_code == 0
     for more, named in (
         (["--label", "1"], "label [], not [1]"),
@@ -255,14 +254,7 @@ def test_other_options_are_refused_where_samples_were_made_with_some(tmp_path: P
 
 def test_options_under_which_nothing_was_made_bind_nobody(tmp_path: Path) -> None:
     """Where every study failed, other options may be tried; a source that comes later has options of its own."""
-    words = [
-        "pairs",
-        str(tmp_path / "pairs"),
-        "--config",
-        str(CONFIGS / "brain-mri.toml"),
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    words = prepared_pairs(tmp_path)
     nifti(tmp_path / "pairs" / "p1_image.nii.gz", head())
     nifti(tmp_path / "pairs" / "p1_mask.nii.gz", ball(), (30.0, 30.0, 30.0))
     assert invoke(prepare_command, *words, "--label", "1").exit_code == 1

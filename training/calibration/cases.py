@@ -14,6 +14,7 @@ from daemon.domain.model_bundle import Calibration
 from daemon.imaging.lesions import Maps, measure
 from daemon.imaging.volume import Grid
 from daemon.inference.mc_dropout import binary_entropy, calibrated
+from training.data.sample import npz_files
 from training.predictions import Prediction, facts_of
 
 Numbers = NDArray[np.float64]
@@ -56,7 +57,7 @@ def paths_in(folder: Path) -> list[Path]:
     Raises:
         FileNotFoundError: it holds none.
     """
-    paths = sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".part.npz"))
+    paths = npz_files(folder)
     if not paths:
         raise FileNotFoundError(f"no predictions in {folder}; run the prediction of that set first")
     return paths

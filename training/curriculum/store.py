@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 from rich.progress import track
 
-from training.data.sample import Sample
+from training.data.sample import Sample, npz_files
 from training.data.splits import facts_of
 
 _NO_SAMPLE = (BadZipFile, KeyError, OSError, ValueError, TypeError)
@@ -77,7 +77,7 @@ def open_samples(folder: Path, cache: Path) -> list[Sample]:
         FileNotFoundError: the folder holds no samples.
         ValueError: a file is no sample.
     """
-    paths = sample_paths(folder)
+    paths = npz_files(folder)
     if not paths:
         raise FileNotFoundError(f"no samples (*.npz) in {folder}; make them with prepare or synth")
     missing = [p for p in paths if not _unpacked(p, cache).is_dir()]
@@ -86,18 +86,13 @@ def open_samples(folder: Path, cache: Path) -> list[Sample]:
     return [_open(path, _unpacked(path, cache)) for path in paths]
 
 
-def sample_paths(folder: Path) -> list[Path]:
-    """Return the files of a folder's samples, without those half written, by name; none where there is no folder."""
-    return sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".part.npz"))
-
-
 def patients_in(folder: Path) -> frozenset[str]:
     """Return whose samples a folder holds, without reading images; nobody's where there is no folder.
 
     Raises:
         ValueError: a file is no sample.
     """
-    return frozenset(_patient_in(path) for path in sample_paths(folder))
+    return frozenset(_patient_in(path) for path in npz_files(folder))
 
 
 def _patient_in(path: Path) -> str:

@@ -74,3 +74,8 @@ class Sample:
             mask = stored["mask"]
             facts |= {"spacing": tuple(facts["spacing"]), "strata": tuple(facts["strata"])}
             return cls(name=path.stem, image=stored["image"], mask=mask if mask.size else None, **facts)
+
+
+def npz_files(folder: Path) -> list[Path]:
+    """Return the npz files of a folder, without those half written, by name; none where there is no folder."""
+    return sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".part.npz"))

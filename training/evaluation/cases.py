@@ -14,6 +14,7 @@ from daemon.domain.model_bundle import Calibration
 from daemon.imaging.lesions import Maps as LesionMaps
 from daemon.imaging.lesions import measure
 from daemon.imaging.volume import Grid
+from training.data.sample import npz_files
 from training.evaluation.overlap import Ruler, overlap
 from training.evaluation.quality import Maps, VoxelSums, quality, voxel_sums
 from training.evaluation.values import Origin, Overlap, Quality
@@ -68,7 +69,7 @@ def read_cases(folder: Path, calibration: Calibration, tolerance_mm: float | Non
         FileNotFoundError: the folder holds no predictions.
         ValueError: a mask does not have its prediction's shape, or another calibration scaled the voxels.
     """
-    paths = sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".part.npz"))
+    paths = npz_files(folder)
     if not paths:
         load_all(folder)
     demand_scale(paths, calibration, RESCALE)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.inference.bundle import load_bundle
+from training.data.sample import npz_files
 from training.predictions import Prediction
 
 Mask = NDArray[np.bool_]
@@ -144,7 +145,7 @@ def stream(folder: Path) -> Iterator[Prediction]:
         FileNotFoundError: it holds none.
         ValueError: a file is no prediction.
     """
-    paths = sorted(p for p in folder.glob("*.npz") if not p.name.endswith(".part.npz"))
+    paths = npz_files(folder)
     if not paths:
         raise FileNotFoundError(f"no predictions in {folder}; run the prediction of that set first")
     for path in paths:
