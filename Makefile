@@ -11,8 +11,8 @@ setup: .venv/.ready  ## make .venv with everything, and Debian's DICOM peers whe
 demo: setup  ## push an MRI, a PET/CT and a normal study through the daemon into a PACS; pictures in demo-out/
 	@scripts/isolated.sh $(PY) -m demo --out demo-out
 
-test: setup  ## every test; starts the servers it needs
-	@scripts/test.sh
+test: setup  ## every test; starts the servers it needs; TEST="--ledger postgresql" for daemons with their ledger there
+	@scripts/test.sh $(TEST)
 
 check: setup  ## format, lint, types, layers, house rules
 	@.venv/bin/ruff format --check .

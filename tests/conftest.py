@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from daemon.ledger.engine import connect
 from daemon.ledger.migrate import upgrade
 from tests.clusters import Cluster, cluster
+from tests.daemons import Ledgers
 from tests.ledgers import DATABASES
 
 # A machine that stalls is no fault of what is tested, and a run is the same each time: `make fuzz` searches.
@@ -50,10 +51,23 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let pictures that tests look at be kept."""
+    """Let pictures that tests look at be kept, and every daemon under test keep its ledger on PostgreSQL."""
     parser.addoption(
         "--pictures", type=Path, help="keep pictures of OHIF there, read with all passes, such as docs/images"
     )
+    parser.addoption("--ledger", choices=DATABASES, default=DATABASES[0], help="where daemons under test keep theirs")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _daemons_ledger(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.config.getoption("--ledger") == DATABASES[0]:
+        yield
+        return
+    # As `doctor` wants a server to be.
+    with cluster(settings={"fsync": "on", "full_page_writes": "on"}) as server:
+        Ledgers.server = server
+        yield
+        Ledgers.server = None
 
 
 @pytest.fixture

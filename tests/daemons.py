@@ -10,13 +10,39 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import psutil
+from sqlalchemy import text
 
+from daemon.config import load
+from daemon.ledger.engine import connect, reading
 from demo.ports import HOST, listens
+from tests.clusters import Cluster
 from tests.peers import Peer, wait_until
 
 OVERREAD = [sys.executable, "-m", "daemon"]
+
+
+class Ledgers:
+    """Where daemons under test keep their ledgers: SQLite as `init` makes it, or on `server`."""
+
+    server: ClassVar[Cluster | None] = None
+
+    @classmethod
+    def keys(cls) -> dict[str, str]:
+        """Return the lines of a configuration that name a ledger of its own."""
+        return {} if cls.server is None else {"ledger_url": f'"{cls.server.url(cls.server.ledger())}"'}
+
+
+def asked(config: Path, query: str) -> list[Any]:
+    """Return what the ledger, on either database, answers to a statement."""
+    engine = connect(load(config).database_url())
+    try:
+        with reading(engine) as session:
+            return [tuple(row) for row in session.execute(text(query))]
+    finally:
+        engine.dispose()
 
 
 @dataclass(kw_only=True)
@@ -53,7 +79,8 @@ def init(folder: Path, port: int, archive: Peer, /, **keys: str) -> Path:
     )
     assert made.returncode == 0, made.stderr
     path = folder / "overread.toml"
-    wanted = {"quiet_seconds": "2", "headroom_mb": "64", "lease_seconds": "3", "first_retry_seconds": "0.5", **keys}
+    quick = {"quiet_seconds": "2", "headroom_mb": "64", "lease_seconds": "3", "first_retry_seconds": "0.5"}
+    wanted = {**quick, **Ledgers.keys(), **keys}
     lines = [_replaced(line, wanted) for line in path.read_text().splitlines()]
     path.write_text("\n".join(lines) + "\n")
     return path

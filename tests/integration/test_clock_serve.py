@@ -5,10 +5,9 @@ administrator sets the machine's clock. By `wrong_clock.c`, not libfaketime: tha
 `time.sleep` when it leaves the monotonic clock alone, and when it does not, it makes that clock jump, as none does.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -16,11 +15,10 @@ from typing import Any
 
 import pytest
 
-from daemon.config import load
 from demo.ports import free_port
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_petct
 from tests.clocks import WrongClock
-from tests.daemons import counted, init, results, serving
+from tests.daemons import asked, counted, init, results, serving
 from tests.peers import Peer, orthanc, storescu, wait_until
 
 pytestmark = pytest.mark.peers
@@ -47,9 +45,7 @@ class Site:
 
     def asked(self, query: str) -> list[Any]:
         """Return what the ledger answers."""
-        path = load(self.config).database_url().removeprefix("sqlite:///")
-        with closing(sqlite3.connect(path, timeout=30)) as ledger:
-            return list(ledger.execute(query))
+        return asked(self.config, query)
 
     def answered(self) -> None:
         """Wait until all are."""
@@ -102,7 +98,7 @@ def test_every_study_is_answered_once_whatever_the_clock_does(tmp_path: Path) ->
             assert {kind: len(ids) for kind, ids in found.items()} == {"SEG": 1, "SR": 1}
         assert here.asked("SELECT state, attempts, deaths FROM jobs") == [("COMPLETED", 1, 0)] * 5
         query = "SELECT study_uid, min(received_at), max(received_at) FROM instances GROUP BY study_uid"
-        times = {uid: [datetime.fromisoformat(t) for t in both] for uid, *both in here.asked(query)}
+        times = {uid: [datetime.fromisoformat(str(t)) for t in both] for uid, *both in here.asked(query)}
     first, last = zip(*(times[study.study_instance_uid] for study in here.studies), strict=True)
     assert [round((later - earlier) / DAY) for earlier, later in pairwise(first)] == [1, 0, -1, -1]
     assert [round((end - begin) / DAY) for begin, end in zip(first, last, strict=True)] == [0, 0, 0, 0, 1]

@@ -2,21 +2,20 @@
 
 import os
 import signal
-import sqlite3
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from daemon.config import load
 from demo.ports import free_port
 from dicom_fixtures.studies import StudyRequest, StudyTruth, make_brain_mri, make_petct
-from tests.daemons import Daemon, counted, init, serving
+from tests.daemons import Daemon, asked, counted, init, serving
 from tests.peers import storescp, storescu, wait_until
 
 pytestmark = pytest.mark.peers
@@ -34,15 +33,13 @@ class Job:
     detail: str
     worker: str
     deaths: int
-    finished_at: str
+    finished_at: Any
 
 
 def jobs(config: Path) -> list[Job]:
     """Return the jobs, oldest first."""
-    path = load(config).database_url().removeprefix("sqlite:///")
     query = "SELECT study_uid, state, reason, detail, worker, deaths, finished_at FROM jobs ORDER BY id"
-    with closing(sqlite3.connect(path, timeout=30)) as ledger:
-        return [Job(*row) for row in ledger.execute(query)]
+    return [Job(*row) for row in asked(config, query)]
 
 
 def workers(daemon: Daemon) -> list[int]:
