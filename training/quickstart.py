@@ -55,7 +55,8 @@ class Quickstart(Steps):
     def shrink(self) -> None:
         """Prune half of the parameters, distil, quantise, measure size, speed and accuracy."""
         stages = self.settings.stages
-        tuning = Tuning(steps=120, head_epochs=5, learning_rate=stages.learning_rate / 3)
+        steps, epochs = max(1, stages.warmup_steps // 13), max(1, stages.head_epochs // 6)
+        tuning = Tuning(steps=steps, head_epochs=epochs, learning_rate=stages.learning_rate / 3)
         data = Data(train=self.samples("train"), tune=self.samples("tune"))
         plan = Plan(ratio=0.5, tuning=tuning)
         shrink(self.settings, trained(self.settings, self.out), data, plan, self.out / "shrink")

@@ -15,11 +15,11 @@ from training.curriculum.learnt import Learnt
 from training.quickstart import Quickstart, quickstart, settings
 
 TINY = {
-    "data.train": 12,
-    "data.tune": 12,
-    "data.test": 8,
-    "data.shifted": 8,
-    "data.calibrate": 12,
+    "data.train": 8,
+    "data.tune": 8,
+    "data.test": 6,
+    "data.shifted": 6,
+    "data.calibrate": 8,
     "data.hard": 1,
     "data.real_use": "adapt",
     "data.real_weight": 2,
@@ -68,9 +68,9 @@ def test_every_step_follows_from_the_one_before(tmp_path: Path) -> None:
     rows = [line.split(" | ") for line in figures.splitlines() if line.startswith("| ")][1:]
     counts = {row[0].removeprefix("| "): row[1] for row in rows}
     assert counts == {
-        "unseen synthetic studies": "8",
-        "shifted synthetic studies": "8",
-        "unseen synthetic studies, FP32 graphs": "8",
+        "unseen synthetic studies": "6",
+        "shifted synthetic studies": "6",
+        "unseen synthetic studies, FP32 graphs": "6",
         "real patients, cross-validated before joint fine-tuning": "4",
         **{f"hard synthetic studies: {name}": "1" for name in ("small", "faint", "near bladder", "look-alikes")},
     }
