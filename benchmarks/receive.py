@@ -231,7 +231,6 @@ def _counted(associations: int) -> str:
     return f"{'one' if associations == 1 else f'with {associations}'}"
 
 
-
 def huge_file(path: Path, mebibytes: int) -> Path:
     """Write a multi-frame Enhanced CT whose pixel data are a hole in the file."""
     uid = "1.2.826.0.1.3680043.8.498.99"
