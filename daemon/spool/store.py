@@ -15,18 +15,25 @@ from pathlib import Path
 _FLUSHES = 32
 
 HEAD_BYTES = 1 << 16
+# Files that are open, by their descriptors: by such a name one that has none gets one.
+_OPEN_FILES = Path("/proc/self/fd")
+_MODE = 0o666
 # What a sweep puts aside before it deletes it.
 _ASIDE = ".swept"
 
 
 class Draft:
-    """A file on its way in; `keep` makes it durable under its digest."""
+    """A file on its way in; `keep` makes it durable under its digest.
+
+    It has no name until then, where the disk knows such files: the end of the process is its end. Else it lies in
+    `incoming`.
+    """
 
     def __init__(self, incoming: Path, objects: Path, flushes: Executor) -> None:
+        self._incoming = incoming
         self._objects = objects
         self._flushes = flushes
-        self.path = incoming / f"{uuid.uuid4().hex}.part"
-        self._file: FileIO = self.path.open("xb", buffering=0)
+        self._file, self.path = _begun(incoming)
         self._inode = os.fstat(self._file.fileno()).st_ino
         self._hash = hashlib.sha256()
         self._flushing: tuple[Future[None], ...] = ()
@@ -71,13 +78,33 @@ class Draft:
             OSError: the disk refuses.
         """
         target = place(self._objects, self.digest)
-        shared = target.exists()
-        self._flushing = (self._flushes.submit(os.fsync, self._file.fileno()),)
-        if shared:
-            self._flushing[0].result()
-        self.path.rename(target)
-        self.path, self._shared = target, shared
+        if self._named(target):
+            self.path = target
+            self._flushing = (self._flushes.submit(os.fsync, self._file.fileno()),)
+        else:
+            self._flushes.submit(os.fsync, self._file.fileno()).result()
+            self._replace(target)
+            self.path, self._shared = target, True
         self._flushing = (*self._flushing, self._flushes.submit(sync_folder, target.parent))
+
+    def _named(self, target: Path) -> bool:
+        """Give the file its name; return False where another has it."""
+        if self.path.parent == self._incoming:
+            if target.exists():
+                return False
+            self.path.rename(target)
+            return True
+        try:
+            _link(self.path, target)
+        except FileExistsError:
+            return False
+        return True
+
+    def _replace(self, target: Path) -> None:
+        if self.path.parent != self._incoming:
+            unnamed, self.path = self.path, self._incoming / f"{uuid.uuid4().hex}.part"
+            _link(unnamed, self.path)
+        self.path.rename(target)
 
     def sync(self) -> None:
         """Wait until the file is durable.
@@ -95,7 +122,7 @@ class Draft:
         wait(self._flushing)
         self._file.close()
         with suppress(FileNotFoundError):
-            if not self._shared and self.path.stat().st_ino == self._inode:
+            if not self._shared and self.path.parent != _OPEN_FILES and self.path.stat().st_ino == self._inode:
                 self.path.unlink()
 
 
@@ -215,6 +242,26 @@ def _touched(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return float("inf")
+
+
+def _begun(incoming: Path) -> tuple[FileIO, Path]:
+    """Return a new file, open for writing, and where it can be read meanwhile."""
+    if _OPEN_FILES.exists():
+        with suppress(OSError):  # no such files there, as on NFS; what else is wrong the next try says
+            file = FileIO(os.open(incoming, os.O_TMPFILE | os.O_WRONLY, _MODE), "w")
+            return file, _OPEN_FILES / str(file.fileno())
+    path = incoming / f"{uuid.uuid4().hex}.part"
+    return path.open("xb", buffering=0), path
+
+
+def _link(path: Path, target: Path) -> None:
+    """Give a file that is open another name."""
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Named so that the link of /proc is followed: the C library's link() does not.
+        os.link(path, target.name, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def place(objects: Path, digest: str) -> Path:
