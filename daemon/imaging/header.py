@@ -63,9 +63,13 @@ class Element:
 
 @dataclass(frozen=True, kw_only=True)
 class QuickHeader:
-    """Values by keyword as pydicom would print them: texts, lists of texts, whole numbers."""
+    """Values by keyword as pydicom would print them: texts, lists of texts, whole numbers.
+
+    The data set begins at `offset`, in bytes.
+    """
 
     transfer_syntax_uid: str
+    offset: int
     values: Mapping[str, object]
 
     def get(self, key: str, default: object = None, /) -> object:
@@ -75,6 +79,8 @@ class QuickHeader:
 
 def glance(content: bytes, wanted: Mapping[int, Element]) -> QuickHeader | None:
     """Return the `wanted` attributes (by tag) that stand before the pixels, or None where pydicom must be asked.
+
+    Those of the File Meta Information are found too.
 
     Args:
         content: the first bytes of a Part 10 file; all that is wanted, and one element more, must lie in them.
@@ -94,15 +100,15 @@ class _Reader:
     def read(self, wanted: Mapping[int, Element]) -> QuickHeader:
         if self._content[_PREFIX - 4 : _PREFIX] != b"DICM":
             raise _UnclearError
-        offset, syntax = self._meta(_PREFIX)
-        self._implicit = _is_implicit(syntax)
-        content, size = self._content, len(self._content)
         values: dict[str, object] = {}
+        begin, syntax = self._meta(_PREFIX, wanted, values)
+        self._implicit = _is_implicit(syntax)
+        content, size, offset = self._content, len(self._content), begin
         last, furthest = -1, min(max(wanted), _PIXELS)
         while True:
             tag, start, length = self._element(offset)
             if tag > furthest:
-                return QuickHeader(transfer_syntax_uid=syntax, values=values)
+                return QuickHeader(transfer_syntax_uid=syntax, offset=begin, values=values)
             offset = start + length if length != _UNDEFINED else self._sequence_end(start, 0)
             if tag <= last or offset > size:
                 raise _UnclearError
@@ -111,14 +117,16 @@ class _Reader:
                 element = wanted[tag]
                 values[element.keyword] = _value(content[start:offset], element.kind)
 
-    def _meta(self, offset: int) -> tuple[int, str]:
-        """Return where the data set starts and its transfer syntax."""
+    def _meta(self, offset: int, wanted: Mapping[int, Element], values: dict[str, object]) -> tuple[int, str]:
+        """Return where the data set starts and its transfer syntax; add what is wanted to `values`."""
         syntax = ""
         while self._content[offset : offset + 2] == _META:
             tag, start, length = self._element(offset)
             offset = self._end(start, length, 0)
             if tag == _TRANSFER_SYNTAX:
                 syntax = self._content[start:offset].decode("ascii").rstrip("\0 ")
+            elif tag in wanted:
+                values[wanted[tag].keyword] = _value(self._content[start:offset], wanted[tag].kind)
         return offset, syntax
 
     def _element(self, offset: int) -> tuple[int, int, int]:
