@@ -20,7 +20,8 @@ from daemon.errors import RetryableError
 
 # The loop looks at its timers so often at least.
 _LONGEST_MS = 20
-_ESTABLISHED, _AWAITING_CLOSE = "Sta6", "Sta13"
+_OVER_SECONDS = 0.01
+_IDLE, _ESTABLISHED, _AWAITING_CLOSE = "Sta1", "Sta6", "Sta13"
 
 
 class WakingDul(DULServiceProvider):
@@ -39,6 +40,21 @@ class WakingDul(DULServiceProvider):
     def send_pdu(self, primitive: object) -> None:
         """Queue a primitive, and wake the loop that sends it."""
         super().send_pdu(primitive)
+        self._wake()
+
+    def stop_dul(self) -> bool:
+        """End the loop where the association is over; return whether it was, or is within ten milliseconds."""
+        deadline = time.monotonic() + _OVER_SECONDS
+        while self.state_machine.current_state != _IDLE:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_OVER_SECONDS / 20)
+        self._kill_thread = True
+        self._wake()
+        self.join()
+        return True
+
+    def _wake(self) -> None:
         with self._ends, contextlib.suppress(OSError):  # full, it wakes as well; closed, nobody sleeps
             self._tell.send(b"!")
 

@@ -6,6 +6,7 @@ connection through one buffer, and its answer is read; all else goes through pyn
 """
 
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ class Wire:
     def __init__(self, connection: socket.socket, longest: int, seconds: float | None) -> None:
         self._connection = connection
         self._seconds = seconds
+        # A command set waits for its data set, and goes in one segment with it; TLS knows no such flag.
+        self._more = 0 if isinstance(connection, ssl.SSLSocket) else socket.MSG_MORE
         # An even number of bytes in each fragment, PS3.8 E.1.
         self._room = max(min(longest or _MOST_PDU, _MOST_PDU), _LEAST_PDU) - _PDV_HEADER.size & ~1
         self._buffer = memoryview(bytearray(_HEADERS + self._room))
@@ -63,14 +66,14 @@ class Wire:
             _PDU_HEADER.pack_into(self._buffer, 0, _P_DATA_TF, _PDV_HEADER.size + got)
             control = kind if left else kind | _LAST
             _PDV_HEADER.pack_into(self._buffer, _PDU_HEADER.size, got + 2, context_id, control)
-            self._put(self._buffer[: _HEADERS + got])
+            self._put(self._buffer[: _HEADERS + got], more=bool(left) or kind == _COMMAND)
             if not left:
                 return
 
-    def _put(self, view: memoryview) -> None:
+    def _put(self, view: memoryview, *, more: bool) -> None:
         try:
             self._connection.settimeout(self._seconds)
-            self._connection.sendall(view)
+            self._connection.sendall(view, self._more if more else 0)
         except OSError as error:
             raise _broken() from error
 
