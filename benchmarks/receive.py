@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -33,7 +34,7 @@ from daemon.dimse.sender import send
 from daemon.domain.delivery import Destination, SendOutcome
 from demo.ports import HOST, free_port
 from tests.dicom_files import ct_file
-from tests.peers import Peer, orthanc, running_peer, storescp, storescu
+from tests.peers import START_SECONDS, Peer, orthanc, running_peer, storescp, storescu, wait_until
 
 SIZE = 512  # 512 x 512 x 2 bytes is half a megabyte
 SINGLE = 100  # files that are sent one after the other
@@ -66,8 +67,8 @@ Start = Callable[[Path], AbstractContextManager[Receiver]]
 
 
 @contextmanager
-def served(folder: Path, processes: int = 1) -> Iterator[tuple[Receiver, psutil.Process]]:
-    """Run our listener in a process of its own, or several; yield where it listens and the first process."""
+def served(folder: Path) -> Iterator[tuple[Receiver, psutil.Process]]:
+    """Run our listener in its own process; yield where it listens and the process."""
     command = [sys.executable, "-m", "benchmarks.reception_server", str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         if process.stdout is None or process.stdin is None:
@@ -77,15 +78,23 @@ def served(folder: Path, processes: int = 1) -> Iterator[tuple[Receiver, psutil.
         process.stdin.close()
 
 
-def ours(processes: int) -> Start:
-    """Return how our listener with its durable reception is run."""
+@contextmanager
+def ours(folder: Path) -> Iterator[Receiver]:
+    """Run our listener with its durable reception."""
+    with served(folder) as (receiver, _):
+        yield receiver
 
-    @contextmanager
-    def run(folder: Path) -> Iterator[Receiver]:
-        with served(folder, processes) as (receiver, _):
-            yield receiver
 
-    return run
+@contextmanager
+def several(folder: Path, processes: int) -> Iterator[Receiver]:
+    """Run `overread listen` with several processes at its port, until all of them are there."""
+    folder.mkdir(parents=True)
+    port, config, log = free_port(), folder / "overread.toml", folder / "log"
+    listener = f"port = {port}\nallow_any_caller = true\nprocesses = {processes}\n"
+    config.write_text(f'[data]\nfolder = "data"\nheadroom_mb = 1024\n\n[listener]\n{listener}')
+    with running_peer([sys.executable, "-m", "daemon", "listen", "--config", str(config)], port, log) as process:
+        wait_until(lambda: log.read_text().count("listening as AE") >= processes, START_SECONDS, "all listeners")
+        yield Receiver(port=port, ae_title="OVERREAD", process=process.pid)
 
 
 @contextmanager
@@ -145,7 +154,7 @@ def receivers(processes: int, words: Sequence[str]) -> dict[str, Start]:
     """Return ours and those peers that can be run and whose name has one of `words`; all where there are none."""
     able = {name: start for name, start in PEERS.items() if start is not storescp_synced or shutil.which("cc")}
     chosen = {name: start for name, start in able.items() if not words or any(word in name for word in words)}
-    return {OURS: ours(processes), **chosen}
+    return {OURS: ours if processes == 1 else partial(several, processes=processes), **chosen}
 
 
 def parted(paths: Sequence[Path], count: int) -> list[Sequence[Path]]:

@@ -77,7 +77,7 @@ def test_an_answer_may_come_in_parts(ends: tuple[socket.socket, socket.socket], 
     """Of values, of PDUs or octet by octet."""
     ours, theirs = ends
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(lambda: [theirs.sendall(part) for part in answers])
+        pool.map(theirs.sendall, answers)
         answer = Wire(ours, 0, 5).store(REQUEST, 1, BytesIO(b""), 0)
     assert answer == Answer(status=0xA700, offending=())
 
