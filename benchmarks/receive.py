@@ -33,6 +33,7 @@ from daemon.dimse.part10 import head
 from daemon.dimse.sender import send
 from daemon.domain.delivery import Destination, SendOutcome
 from demo.ports import HOST, free_port
+from tests.daemons import OVERREAD, overread
 from tests.dicom_files import ct_file
 from tests.peers import START_SECONDS, Peer, orthanc, running_peer, storescp, storescu, wait_until
 
@@ -88,11 +89,12 @@ def ours(folder: Path) -> Iterator[Receiver]:
 @contextmanager
 def several(folder: Path, processes: int) -> Iterator[Receiver]:
     """Run `overread listen` with several processes at its port, until all of them are there."""
-    folder.mkdir(parents=True)
     port, config, log = free_port(), folder / "overread.toml", folder / "log"
-    listener = f"port = {port}\nallow_any_caller = true\nprocesses = {processes}\n"
-    config.write_text(f'[data]\nfolder = "data"\nheadroom_mb = 1024\n\n[listener]\n{listener}')
-    with running_peer([sys.executable, "-m", "daemon", "listen", "--config", str(config)], port, log) as process:
+    made = overread("init", str(folder), "--port", str(port))
+    if made.returncode:
+        raise SystemExit(made.stderr)
+    variables = {"OVERREAD_LISTENER__ALLOW_ANY_CALLER": "true", "OVERREAD_LISTENER__PROCESSES": str(processes)}
+    with running_peer([*OVERREAD, "listen", "--config", str(config)], port, log, variables) as process:
         wait_until(lambda: log.read_text().count("listening as AE") >= processes, START_SECONDS, "all listeners")
         yield Receiver(port=port, ae_title="OVERREAD", process=process.pid)
 
