@@ -1,5 +1,6 @@
 """Header facts of a received file, read once; pixels are never touched."""
 
+import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ def _instance(header: Header, transfer_syntax: str, stored: Stored) -> Instance:
         study_instance_uid=str(header.get("StudyInstanceUID")),
         transfer_syntax_uid=transfer_syntax,
         frame_of_reference_uid=str(header.get("FrameOfReferenceUID") or ""),
-        patient_key=hmac.digest(stored.patient_salt, patient.encode(), "sha256").hex(),
+        patient_key=hmac.new(stored.patient_salt, patient.encode(), hashlib.sha256).hexdigest(),
         digest=stored.digest,
         size=stored.size,
         rows=int(header.get("Rows") or 0),

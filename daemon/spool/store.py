@@ -11,7 +11,7 @@ from datetime import timedelta
 from io import FileIO
 from pathlib import Path
 
-# Flushes that wait on the disk at once: two for each association that ends an object at the same moment.
+# Flushes that wait on the disk at once: one for each association that ends an object at the same moment.
 _FLUSHES = 32
 
 HEAD_BYTES = 1 << 16
@@ -36,7 +36,7 @@ class Draft:
         self._file, self.path = _begun(incoming)
         self._inode = os.fstat(self._file.fileno()).st_ino
         self._hash = hashlib.sha256()
-        self._flushing: tuple[Future[None], ...] = ()
+        self._flushing: Future[None] | None = None
         self._shared = False
         self.size = 0
         # kept in memory: reading the file back would wait for the journal that the flush is busy with
@@ -70,9 +70,10 @@ class Draft:
     def settle(self) -> None:
         """Give the file its name and begin to make it durable.
 
-        It outlives this process from now on, and the machine's power after `sync`. Bytes and name are flushed at the
-        same time, because each may take a tick of the disk's clock, and while the caller goes on. A file that is there
-        already has the same bytes, or had them, and is replaced; only by one that is durable, for it may be promised.
+        It outlives this process from now on, and the machine's power after `sync`. It is flushed while the caller goes
+        on, once it has its name, so that most disks' journals write both at once; by one thread, because each that
+        wakes takes the interpreter from the caller. A file that is there already has the same bytes, or had them, and
+        is replaced; only by one that is durable, for it may be promised.
 
         Raises:
             OSError: the disk refuses.
@@ -80,12 +81,12 @@ class Draft:
         target = place(self._objects, self.digest)
         if self._named(target):
             self.path = target
-            self._flushing = (self._flushes.submit(os.fsync, self._file.fileno()),)
+            self._flushing = self._flushes.submit(_flush, self._file.fileno(), target.parent)
         else:
             self._flushes.submit(os.fsync, self._file.fileno()).result()
             self._replace(target)
             self.path, self._shared = target, True
-        self._flushing = (*self._flushing, self._flushes.submit(sync_folder, target.parent))
+            self._flushing = self._flushes.submit(sync_folder, target.parent)
 
     def _named(self, target: Path) -> bool:
         """Give the file its name; return False where another has it."""
@@ -112,14 +113,16 @@ class Draft:
         Raises:
             OSError: the disk refuses.
         """
-        wait(self._flushing)
-        self._file.close()
-        for flush in self._flushing:
-            flush.result()
+        try:
+            if self._flushing is not None:
+                self._flushing.result()
+        finally:
+            self._file.close()
 
     def drop(self) -> None:
         """Forget the file; what another put in its place, before or since, may be promised to a sender, and stays."""
-        wait(self._flushing)
+        if self._flushing is not None:
+            wait([self._flushing])
         self._file.close()
         with suppress(FileNotFoundError):
             if not self._shared and self.path.parent != _OPEN_FILES and self.path.stat().st_ino == self._inode:
@@ -242,6 +245,11 @@ def _touched(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return float("inf")
+
+
+def _flush(file: int, folder: Path) -> None:
+    os.fsync(file)
+    sync_folder(folder)
 
 
 def _begun(incoming: Path) -> tuple[FileIO, Path]:
