@@ -1,11 +1,14 @@
 """How fast and how lean reception is: ours, durable, against Orthanc (default fsync), storescp +B and pynetdicom's.
 
-Run as `python -m benchmarks.receive [--instances 500] [--rounds 3] [--huge-mib 1024]`. Loopback only;
-each round runs every receiver once on the same files from DCMTK's storescu on one association; what counts is the
-median of the ratios within rounds, over the association's time: what storescu takes to look at its files is measured
-before and taken off. All senders run with TCP_NODELAY=1 and PDUs of 128 KiB where the receiver takes
-them. CPU seconds are of the receiver and what it runs, by the gigabyte; of each receiver one C-STORE after the other is
-timed too, by our own sender, which takes a millisecond or two of it.
+Run as `python -m benchmarks.receive [--instances 500] [--rounds 3] [--associations 1 4] [--processes 1] [--only WORD]
+[--huge-mib 1024]`. Loopback only; each round runs every receiver once on the same files from DCMTK's storescu, one
+process of it for each association; what counts is the median of the ratios within rounds, over the associations' time:
+what storescu takes to look at its files is measured before and taken off. All senders run with TCP_NODELAY=1 and PDUs
+of 128 KiB where the receiver takes them. CPU seconds are of the receiver and what it runs, by the gigabyte; of each
+receiver one C-STORE after the other is timed too, by our own sender, which takes a millisecond or two of it.
+
+The peer that promises what we do is `storescp +B` with `benchmarks/synced.c` preloaded: it syncs each file and its
+folder before it answers, in its own process; how often it did is counted. It is there where `cc` is.
 """
 
 import argparse
@@ -16,9 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -28,11 +33,15 @@ from daemon.dimse.part10 import head
 from daemon.dimse.sender import send
 from daemon.domain.delivery import Destination, SendOutcome
 from demo.ports import HOST, free_port
+from tests.daemons import OVERREAD, overread
 from tests.dicom_files import ct_file
-from tests.peers import Peer, orthanc, running_peer, storescp, storescu
+from tests.peers import START_SECONDS, Peer, orthanc, running_peer, storescp, storescu, wait_until
 
 SIZE = 512  # 512 x 512 x 2 bytes is half a megabyte
 SINGLE = 100  # files that are sent one after the other
+PDU = ("--max-pdu", "131072")
+SHIM = Path(__file__).with_name("synced.c")
+OURS = "overread, durable"
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 EXPLICIT = "1.2.840.10008.1.2.1"
 
@@ -59,9 +68,9 @@ Start = Callable[[Path], AbstractContextManager[Receiver]]
 
 
 @contextmanager
-def served(folder: Path, module: str = "benchmarks.reception_server") -> Iterator[tuple[Receiver, psutil.Process]]:
+def served(folder: Path) -> Iterator[tuple[Receiver, psutil.Process]]:
     """Run our listener in its own process; yield where it listens and the process."""
-    command = [sys.executable, "-m", module, str(folder)]
+    command = [sys.executable, "-m", "benchmarks.reception_server", str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         if process.stdout is None or process.stdin is None:
             raise RuntimeError("no pipes to the listener's process")
@@ -78,6 +87,19 @@ def ours(folder: Path) -> Iterator[Receiver]:
 
 
 @contextmanager
+def several(folder: Path, processes: int) -> Iterator[Receiver]:
+    """Run `overread listen` with several processes at its port, until all of them are there."""
+    port, config, log = free_port(), folder / "overread.toml", folder / "log"
+    made = overread("init", str(folder), "--port", str(port))
+    if made.returncode:
+        raise SystemExit(made.stderr)
+    variables = {"OVERREAD_LISTENER__ALLOW_ANY_CALLER": "true", "OVERREAD_LISTENER__PROCESSES": str(processes)}
+    with running_peer([*OVERREAD, "listen", "--config", str(config)], port, log, variables) as process:
+        wait_until(lambda: log.read_text().count("listening as AE") >= processes, START_SECONDS, "all listeners")
+        yield Receiver(port=port, ae_title="OVERREAD", process=process.pid)
+
+
+@contextmanager
 def orthanc_default(folder: Path) -> Iterator[Receiver]:
     """Run Orthanc as installed: it syncs what it stores."""
     with orthanc(folder, known={"STORESCU": free_port()}) as peer:
@@ -90,16 +112,26 @@ def _receiver(peer: Peer) -> Receiver:
 
 @contextmanager
 def storescp_bit_preserving(folder: Path) -> Iterator[Receiver]:
-    """Run storescp +B, which writes what comes and syncs nothing."""
-    with storescp(folder, "+B", "--max-pdu", "131072") as peer:
+    """Run storescp +B, which writes what comes and syncs nothing; a process for each association."""
+    with storescp(folder, "+B", "--fork", *PDU) as peer:
         yield _receiver(peer)
 
 
 @contextmanager
 def storescp_synced(folder: Path) -> Iterator[Receiver]:
-    """Run storescp +B that has each file and its folder synced by a program before it answers; it has no other way."""
-    with storescp(folder, "+B", "--max-pdu", "131072", "--exec-sync", "-xcr", "sync #p/#f #p") as peer:
+    """Run storescp +B that syncs each file and its folder before it answers.
+
+    Raises:
+        SystemExit: it received files that it did not sync.
+    """
+    folder.mkdir(parents=True)
+    library, count = folder / "synced.so", folder / "synced"
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, SHIM, "-ldl"], check=True)
+    variables = {"LD_PRELOAD": str(library), "SYNCED": str(count)}
+    with storescp(folder, "+B", "--fork", *PDU, environment=variables) as peer:
         yield _receiver(peer)
+    if count.stat().st_size < len(list(peer.folder.iterdir())):
+        raise SystemExit("storescp did not sync all that it received")
 
 
 @contextmanager
@@ -107,52 +139,75 @@ def pynetdicom_storescp(folder: Path) -> Iterator[Receiver]:
     """Run the storescp that comes with pynetdicom, which syncs nothing."""
     folder.mkdir(parents=True)
     port = free_port()
-    command = [sys.executable, "-m", "pynetdicom", "storescp", str(port), "-od", str(folder), "--max-pdu", "131072"]
+    command = [sys.executable, "-m", "pynetdicom", "storescp", str(port), "-od", str(folder), *PDU]
     with running_peer([*command, "-aet", "STORESCP"], port, folder / "storescp.log") as process:
         yield Receiver(port=port, ae_title="STORESCP", process=process.pid)
 
 
-RECEIVERS: Mapping[str, Start] = {
-    "overread, durable": ours,
+PEERS: Mapping[str, Start] = {
+    "storescp +B, file and folder synced in its process": storescp_synced,
     "Orthanc, default fsync": orthanc_default,
     "storescp +B, no fsync": storescp_bit_preserving,
-    "storescp +B, file and folder synced by `sync`": storescp_synced,
     "pynetdicom storescp, no fsync": pynetdicom_storescp,
 }
 
 
-def scan_seconds(files: Path) -> float:
-    """Return how long storescu looks at its files before it asks for an association, by calling nobody."""
-    began = time.perf_counter()
-    storescu(free_port(), [files])
-    return time.perf_counter() - began
+def receivers(processes: int, words: Sequence[str]) -> dict[str, Start]:
+    """Return ours and those peers that can be run and whose name has one of `words`; all where there are none."""
+    able = {name: start for name, start in PEERS.items() if start is not storescp_synced or shutil.which("cc")}
+    chosen = {name: start for name, start in able.items() if not words or any(word in name for word in words)}
+    return {OURS: ours if processes == 1 else partial(several, processes=processes), **chosen}
 
 
-def push(start: Start, files: Path, folder: Path) -> Pushed:
-    """Push all files on one association into a fresh receiver, then some of them one after the other into another."""
-    paths = sorted(files.iterdir())
+def parted(paths: Sequence[Path], count: int) -> list[Sequence[Path]]:
+    """Return the files that each of `count` associations sends."""
+    return [paths[start::count] for start in range(count)]
+
+
+def timed(receiver: Receiver, parts: Sequence[Sequence[Path]]) -> tuple[float, list[int]]:
+    """Send each part on an association of its own, all at once; return the seconds and how each sender ended."""
+
+    def sent(part: Sequence[Path]) -> int:
+        options = ("--max-send-pdu", "131072")
+        return storescu(receiver.port, part, *options, called_ae=receiver.ae_title, quiet=True).returncode
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        began = time.perf_counter()
+        ended = list(pool.map(sent, parts))
+        return time.perf_counter() - began, ended
+
+
+def push(start: Start, paths: Sequence[Path], folder: Path, associations: int) -> Pushed:
+    """Push all files into a fresh receiver, then some of them one after the other into another."""
+    parts = parted(paths, associations)
     with start(folder) as receiver:
-        scan = scan_seconds(files)
-        cpu, began = _cpu(receiver.process), time.perf_counter()
-        sent = storescu(receiver.port, [files], "--max-send-pdu", "131072", called_ae=receiver.ae_title, quiet=True)
-        seconds, spent = time.perf_counter() - began - scan, _cpu(receiver.process) - cpu
-    if sent.returncode != 0:
-        raise SystemExit(f"the push failed\n{sent.stderr[-1000:]}")
+        scan, _ = timed(Receiver(port=free_port(), ae_title="NOBODY", process=0), parts)
+        cpu = _cpu(receiver.process)
+        seconds, ended = timed(receiver, parts)
+        spent = _cpu(receiver.process) - cpu
+    if any(ended):
+        raise SystemExit(f"the push failed: storescu ended with {ended}")
     shutil.rmtree(folder)
     with start(folder) as receiver:
         latencies = list(_latencies(receiver, paths[:SINGLE]))
     shutil.rmtree(folder)
     return Pushed(
-        rate=len(paths) / seconds, cpu=spent / (sum(p.stat().st_size for p in paths) / 1e9), latencies=latencies
+        rate=len(paths) / (seconds - scan),
+        cpu=spent / (sum(p.stat().st_size for p in paths) / 1e9),
+        latencies=latencies,
     )
 
 
 def _cpu(pid: int) -> float:
-    """Return the CPU seconds of a process and of those that it ran, also where they have ended."""
-    return sum(psutil.Process(pid).cpu_times()[:4])
+    """Return the CPU seconds of a process and of those that it runs or ran."""
+    found, process = 0.0, psutil.Process(pid)
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            found += sum(one.cpu_times()[:4])
+    return found
 
 
-def _latencies(receiver: Receiver, paths: list[Path]) -> Iterator[float]:
+def _latencies(receiver: Receiver, paths: Sequence[Path]) -> Iterator[float]:
     """Yield how many ms each C-STORE takes on one association; what the association takes is not counted."""
     target = Destination(name="theirs", ae_title=receiver.ae_title, host=HOST, port=receiver.port)
     results = send(target, paths, "STORESCU")
@@ -165,24 +220,26 @@ def _latencies(receiver: Receiver, paths: list[Path]) -> Iterator[float]:
         began = time.perf_counter()
 
 
-def compare(files: Path, folder: Path, rounds: int) -> None:
+def compare(starts: Mapping[str, Start], paths: Sequence[Path], rounds: int, associations: int) -> None:
     """Print rates and ratios."""
-    found: dict[str, list[Pushed]] = {name: [] for name in RECEIVERS}
+    found: dict[str, list[Pushed]] = {name: [] for name in starts}
     for number in range(rounds):
-        for name, start in RECEIVERS.items():
-            found[name].append(push(start, files, folder / f"{number}-{len(name)}"))
-    mine = found["overread, durable"]
-    print(f"load {os.getloadavg()[0]:.1f}\n")
-    print("| receiver | instances/s (median) | ours / theirs | CPU s/GB | theirs / ours | C-STORE ms p50 | p99 |")
-    print("|---|---|---|---|---|---|---|")
+        for name, start in starts.items():
+            folder = paths[0].parents[1] / f"{associations}-{number}-{len(name)}"
+            found[name].append(push(start, paths, folder, associations))
     for name, theirs in found.items():
-        pairs = list(zip(mine, theirs, strict=True))
+        pairs = list(zip(found[OURS], theirs, strict=True))
         rate, cpu = statistics.median(t.rate for t in theirs), statistics.median(t.cpu for t in theirs)
         faster = statistics.median(a.rate / b.rate for a, b in pairs)
         leaner = statistics.median(b.cpu / a.cpu for a, b in pairs)
         single = sorted(ms for t in theirs for ms in t.latencies)
         p50, p99 = single[len(single) // 2], percentile(single, 0.99)
-        print(f"| {name} | {rate:.0f} | {faster:.2f} | {cpu:.2f} | {leaner:.2f} | {p50:.1f} | {p99:.1f} |")
+        figures = f"{rate:.0f} | {faster:.2f} | {cpu:.2f} | {leaner:.2f} | {p50:.1f} | {p99:.1f}"
+        print(f"| {name} | {_counted(associations)} | {figures} |", flush=True)
+
+
+def _counted(associations: int) -> str:
+    return f"{'one' if associations == 1 else f'with {associations}'}"
 
 
 def huge_file(path: Path, mebibytes: int) -> Path:
@@ -242,16 +299,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--instances", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--huge-mib", type=int, default=1024)
+    parser.add_argument("--associations", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--processes", type=int, default=1, help="Processes of our listener.")
+    parser.add_argument("--only", nargs="+", default=[], help="Peers with one of these words in their name.")
+    parser.add_argument("--huge-mib", type=int, default=1024, help="0 leaves the huge instance out.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="overread-receive-") as name:
         folder = Path(name)
         files = folder / "files"
         files.mkdir()
-        for number in range(options.instances):
+        paths = [
             ct_file(files / f"{number:05}.dcm", f"1.2.826.0.1.3680043.8.498.5.{number + 1}", SIZE)
-        compare(files, folder, options.rounds)
-        measure_memory(folder, options.huge_mib)
+            for number in range(options.instances)
+        ]
+        print(f"load {os.getloadavg()[0]:.1f}, {options.processes} processes of our listener\n")
+        print("| receiver | associations | instances/s | ours / theirs | CPU s/GB | theirs / ours | ms p50 | ms p99 |")
+        print("|---|---|---|---|---|---|---|---|")
+        for associations in options.associations:
+            compare(receivers(options.processes, options.only), paths, options.rounds, associations)
+        if options.huge_mib:
+            measure_memory(folder, options.huge_mib)
 
 
 if __name__ == "__main__":

@@ -70,10 +70,13 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 @contextmanager
-def running_peer(command: Sequence[str], port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running_peer(
+    command: Sequence[str], port: int, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program until the block ends, once it listens on `port`; what it prints goes to `log`."""
+    variables = {**_environment(), **(environment or {})}
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=_environment())
+        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=variables)
     try:
         wait_until(lambda: process.poll() is not None or listens(port), START_SECONDS, f"{command[0]} to listen")
         if process.poll() is not None:
@@ -151,7 +154,13 @@ def orthanc(  # noqa: PLR0913 - a test names only what it cares about
 
 
 @contextmanager
-def storescp(folder: Path, *options: str, ae_title: str = "STORESCP", port: int | None = None) -> Iterator[Peer]:
+def storescp(
+    folder: Path,
+    *options: str,
+    ae_title: str = "STORESCP",
+    port: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Peer]:
     """Run DCMTK's storescp; received files land in `folder / "received"`, named by SOP Instance UID."""
     need("storescp")
     received = folder / "received"
@@ -166,7 +175,7 @@ def storescp(folder: Path, *options: str, ae_title: str = "STORESCP", port: int 
         *(options or ("+xa",)),
         str(listening),
     ]
-    with running_peer(command, listening, folder / "storescp.log") as process:
+    with running_peer(command, listening, folder / "storescp.log", environment) as process:
         yield Peer(ae_title=ae_title, port=listening, folder=received, process=process)
 
 

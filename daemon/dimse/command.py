@@ -1,10 +1,11 @@
-"""DIMSE command sets (PS3.7 6.3.1): the few that a listener meets, read and written without pydicom.
+"""DIMSE command sets (PS3.7 6.3.1): the few that a listener or a sender meets, read and written without pydicom.
 
 A command set is Implicit VR Little Endian with group 0000 only. pydicom takes about a millisecond for a
 request and its response, which is half of what a C-STORE of a CT slice may cost; this takes microseconds.
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Self
@@ -15,11 +16,13 @@ from daemon.uids import is_uid
 
 _HEADER = struct.Struct("<HHL")
 _SHORT = struct.Struct("<H")
+_TAGS = struct.Struct("<HH")
 _RESPONSE = 0x8000
 _NO_DATA_SET = 0x0101
 
 _SOP_CLASS, _REQUESTED_SOP_CLASS = 0x0002, 0x0003
 _FIELD, _MESSAGE, _RESPONDED_TO, _DATA_SET = 0x0100, 0x0110, 0x0120, 0x0800
+_PRIORITY, _OFFENDING = 0x0700, 0x0901
 _STATUS, _COMMENT, _INSTANCE, _REQUESTED_INSTANCE, _EVENT = 0x0900, 0x0902, 0x1000, 0x1001, 0x1002
 
 
@@ -65,6 +68,44 @@ class Command:
             raise RefusedError("command set: a mandatory element is absent or malformed (PS3.7 E.1)") from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a C-STORE response says: its status and the tags of Offending Element (0000,0901)."""
+
+    status: int
+    offending: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, encoded: bytes) -> Self:
+        """Read an encoded command set.
+
+        Raises:
+            RefusedError: it is malformed, or no C-STORE response.
+        """
+        elements = _elements(encoded)
+        try:
+            if _short(elements[_FIELD]) != CommandField.C_STORE | _RESPONSE:
+                raise RefusedError("command set: not the response to a C-STORE")
+            tags = _TAGS.iter_unpack(elements.get(_OFFENDING, b""))
+            return cls(status=_short(elements[_STATUS]), offending=tuple(group << 16 | tag for group, tag in tags))
+        except (KeyError, struct.error) as error:
+            raise RefusedError("command set: a mandatory element is absent or malformed (PS3.7 E.1)") from error
+
+
+def store_request(sop_class_uid: str, sop_instance_uid: str, message_id: int) -> bytes:
+    """Return the encoded request to store an instance, of medium priority (PS3.7 9.3.1.1)."""
+    return _encoded(
+        [
+            (_SOP_CLASS, _even(sop_class_uid.encode("ascii"), b"\0")),
+            (_FIELD, _SHORT.pack(CommandField.C_STORE)),
+            (_MESSAGE, _SHORT.pack(message_id)),
+            (_PRIORITY, _SHORT.pack(0)),
+            (_DATA_SET, _SHORT.pack(_NO_DATA_SET - 1)),
+            (_INSTANCE, _even(sop_instance_uid.encode("ascii"), b"\0")),
+        ]
+    )
+
+
 def respond(command: Command, status: Status) -> bytes:
     """Return the encoded response to `command`: no data set, UIDs and event type echoed (PS3.7 9.3, 10.3).
 
@@ -83,6 +124,10 @@ def respond(command: Command, status: Status) -> bytes:
         elements.append((_INSTANCE, _even(command.sop_instance_uid.encode("ascii"), b"\0")))
     if command.field == CommandField.N_EVENT_REPORT:
         elements.append((_EVENT, _SHORT.pack(command.event_type)))
+    return _encoded(elements)
+
+
+def _encoded(elements: Sequence[tuple[int, bytes]]) -> bytes:
     body = b"".join(_HEADER.pack(0, element, len(value)) + value for element, value in elements)
     return _HEADER.pack(0, 0, 4) + struct.pack("<L", len(body)) + body
 

@@ -1,28 +1,36 @@
 """C-STORE SCU: result objects to one destination on one association."""
 
 import logging
-import time
-from collections.abc import Iterator, MutableSequence, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
-from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.tag import Tag
 from pydicom.uid import UID
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import split_dataset
 from pynetdicom.presentation import PresentationContext
 
+from daemon.dimse.command import Answer, store_request
 from daemon.dimse.contexts import requested_contexts
 from daemon.dimse.recode import bits_allocated, recoded, writable
 from daemon.dimse.requestor import DEFAULT_LIMITS, Limits, NotOfferedError, association
+from daemon.dimse.wire import Wire, wire
 from daemon.domain.delivery import Destination, SendOutcome, SendResult
 from daemon.domain.statuses import judge
 from daemon.errors import RefusedError, RetryableError
+from daemon.imaging.header import Element, Kind, glance
 
 LOGGER = logging.getLogger(__name__)
+_HEAD_BYTES = 1 << 14
+_NAMES = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID")
+_WANTED = {
+    **{int(Tag(keyword)): Element(keyword=keyword) for keyword in _NAMES},
+    int(Tag("BitsAllocated")): Element(keyword="BitsAllocated", kind=Kind.SHORT),
+}
 _REJECTIONS = {3: "it does not support the SOP class", 4: "it supports none of these transfer syntaxes"}
 
 
@@ -61,9 +69,10 @@ def send(
     try:
         with association(destination, calling_ae, contexts, limits) as established:
             reached = True
-            for sendable in sendables:
-                yield _send_one(established, sendable, message_id=done % 65535 + 1)
-                done += 1
+            with wire(established) as line:
+                for sendable in sendables:
+                    yield _send_one(established, line, sendable, message_id=done % 65535 + 1)
+                    done += 1
     except NotOfferedError as error:
         for sendable in sendables:
             yield _result(sendable, SendOutcome.REFUSED, None, _unsupported(sendable, str(error)))
@@ -76,6 +85,25 @@ def send(
 
 def _describe(path: Path) -> _Sendable:
     try:
+        with path.open("rb", buffering=0) as file:
+            quick = glance(file.read(_HEAD_BYTES), _WANTED)
+        if quick is None or not all(quick.get(keyword) for keyword in _NAMES):
+            return _described(path)
+    except OSError as error:
+        raise _unfit(path, error) from error
+    return _Sendable(
+        path=path,
+        sop_class_uid=str(quick.get("MediaStorageSOPClassUID")),
+        sop_instance_uid=str(quick.get("MediaStorageSOPInstanceUID")),
+        transfer_syntax_uid=quick.transfer_syntax_uid,
+        offset=quick.offset,
+        writable=writable(quick.transfer_syntax_uid, int(str(quick.get("BitsAllocated") or 0))),
+    )
+
+
+def _described(path: Path) -> _Sendable:
+    """Return the same of a file at which a quick look is not enough."""
+    try:
         meta, offset = split_dataset(path)
         return _Sendable(
             path=path,
@@ -86,10 +114,14 @@ def _describe(path: Path) -> _Sendable:
             writable=writable(str(meta.TransferSyntaxUID), bits_allocated(path)),
         )
     except (OSError, AttributeError, InvalidDicomError, EOFError, ValueError) as error:
-        raise RefusedError(f"{path.name}: not a DICOM Part 10 file ({error}); nothing was sent") from error
+        raise _unfit(path, error) from error
 
 
-def _send_one(established: Association, sendable: _Sendable, message_id: int) -> SendResult:
+def _unfit(path: Path, error: Exception) -> RefusedError:
+    return RefusedError(f"{path.name}: not a DICOM Part 10 file ({error}); nothing was sent")
+
+
+def _send_one(established: Association, line: Wire, sendable: _Sendable, message_id: int) -> SendResult:
     faults = []
     for context in _contexts(established, sendable):
         syntax = context.transfer_syntax[0]
@@ -98,19 +130,16 @@ def _send_one(established: Association, sendable: _Sendable, message_id: int) ->
         except RefusedError as error:
             faults.append(str(error))
             continue
-        answer = _sent(established, sendable, encoded, context.context_id, message_id)
+        answer = _sent(line, sendable, encoded, context.context_id, message_id)
         return _judged(sendable, answer)
     cause = "; ".join(faults) or _rejection(established, sendable)
     return _result(sendable, SendOutcome.REFUSED, None, _unsupported(sendable, cause))
 
 
-def _judged(sendable: _Sendable, answer: Dataset) -> SendResult:
-    status = answer.get("Status")
-    if status is None:
-        raise RetryableError("the association broke off, or no answer came in time")
-    judgement = judge(int(status), _elements(answer))
-    LOGGER.info("sent %s: status 0x%04X", sendable.sop_instance_uid, status)
-    return _result(sendable, judgement.outcome, int(status), judgement.detail)
+def _judged(sendable: _Sendable, answer: Answer) -> SendResult:
+    judgement = judge(answer.status, answer.offending)
+    LOGGER.info("sent %s: status 0x%04X", sendable.sop_instance_uid, answer.status)
+    return _result(sendable, judgement.outcome, answer.status, judgement.detail)
 
 
 def _unsupported(sendable: _Sendable, cause: str) -> str:
@@ -135,42 +164,14 @@ def _contexts(established: Association, sendable: _Sendable) -> list[Presentatio
     return [accepted[uid] for uid in sendable.writable if uid in accepted]
 
 
-def _elements(answer: Dataset) -> list[int]:
-    """Return the tags that an answer names: Offending Element (0000,0901)."""
-    value = answer.get("OffendingElement")
-    if value is None:
-        return []
-    return [int(tag) for tag in (value if isinstance(value, MutableSequence) else [value])]
-
-
-def _sent(
-    established: Association, sendable: _Sendable, encoded: bytes | None, context_id: int, message_id: int
-) -> Dataset:
-    """Send a data set as it lies in the file, never whole in memory, or as it was encoded anew; return the answer.
-
-    `Association.send_c_store` does this only behind a process-wide switch of pynetdicom, so its steps are
-    taken here: pause the reactor, send the message, wait for the answer (pynetdicom 3.0.4).
-    """
-    request = C_STORE()
-    request.MessageID = message_id
-    request.Priority = 0
-    request.AffectedSOPClassUID = sendable.sop_class_uid
-    request.AffectedSOPInstanceUID = sendable.sop_instance_uid
-    if encoded is None:
-        request._dataset_path = (sendable.path, sendable.offset)  # noqa: SLF001 - as its docstring says
-    else:
-        request.DataSet = BytesIO(encoded)
-    established._reactor_checkpoint.clear()  # noqa: SLF001
-    while not established._is_paused and established.is_established:  # noqa: SLF001
-        time.sleep(0.0001)  # the reactor looks at the checkpoint every millisecond
-    established.dimse.send_msg(request, context_id)
-    _, response = established.dimse.get_msg(block=True)
-    established._reactor_checkpoint.set()  # noqa: SLF001
-    answer = Dataset()
-    if response is not None and response.Status is not None:
-        answer.Status = int(response.Status)
-        answer.OffendingElement = response.OffendingElement
-    return answer
+def _sent(line: Wire, sendable: _Sendable, encoded: bytes | None, context_id: int, message_id: int) -> Answer:
+    """Send a data set as it lies in the file, never whole in memory, or as it was encoded anew; return the answer."""
+    command = store_request(sendable.sop_class_uid, sendable.sop_instance_uid, message_id)
+    if encoded is not None:
+        return line.store(command, context_id, BytesIO(encoded), len(encoded))
+    with sendable.path.open("rb", buffering=0) as file:
+        file.seek(sendable.offset)
+        return line.store(command, context_id, file, os.fstat(file.fileno()).st_size - sendable.offset)
 
 
 def _result(sendable: _Sendable, outcome: SendOutcome, status: int | None, detail: str) -> SendResult:

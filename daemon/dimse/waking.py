@@ -10,13 +10,18 @@ import select
 import socket
 import ssl
 import threading
+import time
+from collections.abc import Iterator
 
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 
+from daemon.errors import RetryableError
+
 # The loop looks at its timers so often at least.
 _LONGEST_MS = 20
-_AWAITING_CLOSE = "Sta13"
+_OVER_SECONDS = 0.01
+_IDLE, _ESTABLISHED, _AWAITING_CLOSE = "Sta1", "Sta6", "Sta13"
 
 
 class WakingDul(DULServiceProvider):
@@ -27,23 +32,60 @@ class WakingDul(DULServiceProvider):
         self._run_loop_delay = 0
         self._told, self._tell = socket.socketpair()
         self._ends = threading.Lock()
+        # Whoever has it has the connection; the loop, while it is awake.
+        self._turn = threading.Lock()
         for end in (self._told, self._tell):
             end.setblocking(False)
 
     def send_pdu(self, primitive: object) -> None:
         """Queue a primitive, and wake the loop that sends it."""
         super().send_pdu(primitive)
+        self._wake()
+
+    def stop_dul(self) -> bool:
+        """End the loop where the association is over; return whether it was, or is within ten milliseconds."""
+        deadline = time.monotonic() + _OVER_SECONDS
+        while self.state_machine.current_state != _IDLE:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_OVER_SECONDS / 20)
+        self._kill_thread = True
+        self._wake()
+        self.join()
+        return True
+
+    def _wake(self) -> None:
         with self._ends, contextlib.suppress(OSError):  # full, it wakes as well; closed, nobody sleeps
             self._tell.send(b"!")
 
     def run_reactor(self) -> None:
         """Run the loop to its end."""
         try:
-            super().run_reactor()
+            with self._turn:
+                super().run_reactor()
         finally:
             with self._ends:
                 self._told.close()
                 self._tell.close()
+
+    @contextlib.contextmanager
+    def resting(self) -> Iterator[socket.socket]:
+        """Keep the loop asleep and yield the connection, which is the caller's meanwhile.
+
+        Raises:
+            RetryableError: there is none any more.
+        """
+        with self._turn:
+            connection = self.socket.socket if self.socket else None
+            if connection is None or self.state_machine.current_state != _ESTABLISHED:
+                raise RetryableError("the association broke off")
+            seconds = connection.gettimeout()
+            try:
+                yield connection
+            finally:
+                with contextlib.suppress(OSError):
+                    connection.settimeout(seconds)
+                self._idle_timer.restart()
 
     def _is_transport_event(self) -> bool:
         """Wait for something to do, then look as pynetdicom does."""
@@ -59,6 +101,22 @@ class WakingDul(DULServiceProvider):
         watched.register(self._told, select.POLLIN)
         if connection is not None and connection.fileno() >= 0:
             watched.register(connection, select.POLLIN)
-        watched.poll(_LONGEST_MS)
+        self._turn.release()
+        try:
+            watched.poll(_LONGEST_MS)
+        finally:
+            self._turn.acquire()
         with contextlib.suppress(BlockingIOError):
             self._told.recv(4096)
+
+
+@contextlib.contextmanager
+def still(association: Association) -> Iterator[None]:
+    """Keep an association's own loop over messages from running."""
+    association._reactor_checkpoint.clear()  # noqa: SLF001
+    try:
+        while not association._is_paused and association.is_established:  # noqa: SLF001
+            time.sleep(0.0001)  # the loop looks at the checkpoint every millisecond
+        yield
+    finally:
+        association._reactor_checkpoint.set()  # noqa: SLF001

@@ -6,8 +6,23 @@ from collections import Counter, deque
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, bindparam, case, func, insert, or_, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 
 from daemon.domain.instance import Instance
@@ -28,6 +43,13 @@ _NEWEST = case((StudyRow.last_at < bindparam("at"), bindparam("at")), else_=Stud
 _OF_STUDY = StudyRow.uid == bindparam("study")
 _SEE = update(StudyRow).where(_OF_STUDY).values(last_at=_NEWEST, size=StudyRow.size + bindparam("bytes"), kept=True)
 _COUNT = _SEE.values(instances=StudyRow.instances + 1, dirty=True, oversize=False, refused_size=0)
+# Most that comes is new, of a study that is there and has room: of it no more is asked.
+_ADD = _COUNT.where(
+    StudyRow.instances < bindparam("most", type_=BigInteger),
+    StudyRow.size + bindparam("bytes") <= bindparam("most_bytes"),
+    StudyRow.refused_size <= bindparam("most_bytes"),
+    ~exists().where(InstanceRow.sop_instance_uid == bindparam("sop")),
+)
 # Held from here on: no other listener adds to the study meanwhile.
 _HELD = (
     select(StudyRow.instances, StudyRow.size, StudyRow.refused_size).where(_OF_STUDY).with_for_update(key_share=True)
@@ -184,6 +206,10 @@ def _insert(connection: Connection, arrival: _Arrival, most: tuple[int, int]) ->
     instance = arrival.instance
     if returned(instance):
         return take_back(connection, instance, arrival.association, most)
+    limits = {"most": most[0], "most_bytes": most[1], "sop": instance.sop_instance_uid}
+    if connection.execute(_ADD, {**_seen(instance), **limits}).rowcount:
+        connection.execute(_INSERT, _row(arrival, conflict=False))
+        return Verdict.STORED
     known = {row.digest: row.freed for row in connection.execute(_KNOWN, {"uid": instance.sop_instance_uid})}
     if instance.digest in known:
         if known[instance.digest]:
@@ -193,23 +219,29 @@ def _insert(connection: Connection, arrival: _Arrival, most: tuple[int, int]) ->
     refused = _refused(connection, instance, most, conflict=bool(known))
     if refused is not None:
         return refused
-    connection.execute(
-        _INSERT,
-        {
-            "sop_instance_uid": instance.sop_instance_uid,
-            "digest": instance.digest,
-            "study_uid": instance.study_instance_uid,
-            "series_uid": instance.series_instance_uid,
-            "size": instance.size,
-            "conflict": bool(known),
-            "freed": False,
-            "association": arrival.association,
-            "received_at": instance.received_at,
-            "facts": instance_json(instance),
-        },
-    )
+    connection.execute(_INSERT, _row(arrival, conflict=bool(known)))
     _touch(connection, instance, counts=not known)
     return Verdict.CONFLICT if known else Verdict.STORED
+
+
+def _row(arrival: _Arrival, *, conflict: bool) -> dict[str, Any]:
+    instance = arrival.instance
+    return {
+        "sop_instance_uid": instance.sop_instance_uid,
+        "digest": instance.digest,
+        "study_uid": instance.study_instance_uid,
+        "series_uid": instance.series_instance_uid,
+        "size": instance.size,
+        "conflict": conflict,
+        "freed": False,
+        "association": arrival.association,
+        "received_at": instance.received_at,
+        "facts": instance_json(instance),
+    }
+
+
+def _seen(instance: Instance) -> dict[str, Any]:
+    return {"study": instance.study_instance_uid, "at": instance.received_at, "bytes": instance.size}
 
 
 def _refused(connection: Connection, instance: Instance, most: tuple[int, int], *, conflict: bool) -> Verdict | None:
@@ -230,8 +262,7 @@ def _refused(connection: Connection, instance: Instance, most: tuple[int, int], 
 
 
 def _touch(connection: Connection, instance: Instance, *, counts: bool) -> None:
-    seen = {"study": instance.study_instance_uid, "at": instance.received_at, "bytes": instance.size}
-    if connection.execute(_COUNT if counts else _SEE, seen).rowcount == 0:
+    if connection.execute(_COUNT if counts else _SEE, _seen(instance)).rowcount == 0:
         connection.execute(
             insert(StudyRow).values(
                 uid=instance.study_instance_uid,

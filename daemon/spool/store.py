@@ -11,25 +11,32 @@ from datetime import timedelta
 from io import FileIO
 from pathlib import Path
 
-# Flushes that wait on the disk at once: two for each association that ends an object at the same moment.
+# Flushes that wait on the disk at once: one for each association that ends an object at the same moment.
 _FLUSHES = 32
 
 HEAD_BYTES = 1 << 16
+# Files that are open, by their descriptors: by such a name one that has none gets one.
+_OPEN_FILES = Path("/proc/self/fd")
+_MODE = 0o666
 # What a sweep puts aside before it deletes it.
 _ASIDE = ".swept"
 
 
 class Draft:
-    """A file on its way in; `keep` makes it durable under its digest."""
+    """A file on its way in; `keep` makes it durable under its digest.
+
+    It has no name until then, where the disk knows such files: the end of the process is its end. Else it lies in
+    `incoming`.
+    """
 
     def __init__(self, incoming: Path, objects: Path, flushes: Executor) -> None:
+        self._incoming = incoming
         self._objects = objects
         self._flushes = flushes
-        self.path = incoming / f"{uuid.uuid4().hex}.part"
-        self._file: FileIO = self.path.open("xb", buffering=0)
+        self._file, self.path = _begun(incoming)
         self._inode = os.fstat(self._file.fileno()).st_ino
         self._hash = hashlib.sha256()
-        self._flushing: tuple[Future[None], ...] = ()
+        self._flushing: Future[None] | None = None
         self._shared = False
         self.size = 0
         # kept in memory: reading the file back would wait for the journal that the flush is busy with
@@ -63,21 +70,42 @@ class Draft:
     def settle(self) -> None:
         """Give the file its name and begin to make it durable.
 
-        It outlives this process from now on, and the machine's power after `sync`. Bytes and name are flushed at the
-        same time, because each may take a tick of the disk's clock, and while the caller goes on. A file that is there
-        already has the same bytes, or had them, and is replaced; only by one that is durable, for it may be promised.
+        It outlives this process from now on, and the machine's power after `sync`. It is flushed while the caller goes
+        on, once it has its name, so that most disks' journals write both at once; by one thread, because each that
+        wakes takes the interpreter from the caller. A file that is there already has the same bytes, or had them, and
+        is replaced; only by one that is durable, for it may be promised.
 
         Raises:
             OSError: the disk refuses.
         """
         target = place(self._objects, self.digest)
-        shared = target.exists()
-        self._flushing = (self._flushes.submit(os.fsync, self._file.fileno()),)
-        if shared:
-            self._flushing[0].result()
+        if self._named(target):
+            self.path = target
+            self._flushing = self._flushes.submit(_flush, self._file.fileno(), target.parent)
+        else:
+            self._flushes.submit(os.fsync, self._file.fileno()).result()
+            self._replace(target)
+            self.path, self._shared = target, True
+            self._flushing = self._flushes.submit(sync_folder, target.parent)
+
+    def _named(self, target: Path) -> bool:
+        """Give the file its name; return False where another has it."""
+        if self.path.parent == self._incoming:
+            if target.exists():
+                return False
+            self.path.rename(target)
+            return True
+        try:
+            _link(self.path, target)
+        except FileExistsError:
+            return False
+        return True
+
+    def _replace(self, target: Path) -> None:
+        if self.path.parent != self._incoming:
+            unnamed, self.path = self.path, self._incoming / f"{uuid.uuid4().hex}.part"
+            _link(unnamed, self.path)
         self.path.rename(target)
-        self.path, self._shared = target, shared
-        self._flushing = (*self._flushing, self._flushes.submit(sync_folder, target.parent))
 
     def sync(self) -> None:
         """Wait until the file is durable.
@@ -85,17 +113,19 @@ class Draft:
         Raises:
             OSError: the disk refuses.
         """
-        wait(self._flushing)
-        self._file.close()
-        for flush in self._flushing:
-            flush.result()
+        try:
+            if self._flushing is not None:
+                self._flushing.result()
+        finally:
+            self._file.close()
 
     def drop(self) -> None:
         """Forget the file; what another put in its place, before or since, may be promised to a sender, and stays."""
-        wait(self._flushing)
+        if self._flushing is not None:
+            wait([self._flushing])
         self._file.close()
         with suppress(FileNotFoundError):
-            if not self._shared and self.path.stat().st_ino == self._inode:
+            if not self._shared and self.path.parent != _OPEN_FILES and self.path.stat().st_ino == self._inode:
                 self.path.unlink()
 
 
@@ -215,6 +245,31 @@ def _touched(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return float("inf")
+
+
+def _flush(file: int, folder: Path) -> None:
+    os.fsync(file)
+    sync_folder(folder)
+
+
+def _begun(incoming: Path) -> tuple[FileIO, Path]:
+    """Return a new file, open for writing, and where it can be read meanwhile."""
+    if _OPEN_FILES.exists():
+        with suppress(OSError):  # no such files there, as on NFS; what else is wrong the next try says
+            file = FileIO(os.open(incoming, os.O_TMPFILE | os.O_WRONLY, _MODE), "w")
+            return file, _OPEN_FILES / str(file.fileno())
+    path = incoming / f"{uuid.uuid4().hex}.part"
+    return path.open("xb", buffering=0), path
+
+
+def _link(path: Path, target: Path) -> None:
+    """Give a file that is open another name."""
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Named so that the link of /proc is followed: the C library's link() does not.
+        os.link(path, target.name, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def place(objects: Path, digest: str) -> Path:

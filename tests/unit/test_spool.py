@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from daemon.domain.reception import Verdict
 from daemon.errors import FatalError
+from daemon.spool import store
 from daemon.spool.key import patient_key
 from daemon.spool.store import Draft, Spool
 from tests.dicom_files import ct_file
@@ -45,6 +46,14 @@ class SlowDisk(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as its base
         """End the threads."""
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+
+@pytest.fixture(params=["unnamed", "named"], autouse=True)
+def drafts(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Drafts without a name, and those of a disk, such as NFS, on which every file has one."""
+    if request.param == "named":
+        monkeypatch.setattr(store, "_OPEN_FILES", tmp_path / "none")
+    return str(request.param)
 
 
 @pytest.fixture
@@ -130,18 +139,49 @@ def test_what_cannot_be_read_now_costs_nobody_else_the_same_bytes(tmp_path: Path
 HOUR = timedelta(hours=1)
 
 
+def test_a_draft_that_is_not_kept_leaves_nothing(tmp_path: Path, drafts: str) -> None:
+    """Dropped, even twice, nothing of it is there; one without a name never was."""
+    spool = Spool(tmp_path, headroom=0)
+    draft = spool.draft()
+    draft.write(b"half")
+    assert len(list((tmp_path / "incoming").iterdir())) == (drafts == "named")
+    assert draft.path.read_bytes() == b"half"
+    draft.drop()
+    draft.drop()
+    assert list((tmp_path / "incoming").iterdir()) == []
+    assert spool.sizes() == {}
+
+
+def test_of_two_at_once_the_second_waits_until_it_is_durable(tmp_path: Path, disk: SlowDisk) -> None:
+    """Both had the same bytes before either had a name: the first may be promised when the second comes."""
+    spool = Spool(tmp_path, headroom=0)
+    first, second = spool.draft(), Draft(tmp_path / "incoming", tmp_path / "objects", disk)
+    for draft in (first, second):
+        draft.write(b"the same")
+    first.keep()
+    kept = first.path.stat().st_ino
+    keeper = threading.Thread(target=second.keep)
+    keeper.start()
+    keeper.join(0.3)
+    assert first.path.stat().st_ino == kept
+    disk.spin.set()
+    keeper.join(20)
+    assert second.path.stat().st_ino != kept
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
 def test_a_sweep_goes_by_the_disk_s_clock(tmp_path: Path) -> None:
     """What nobody promised and nobody touched for so long goes; a wrong clock of ours takes nothing that is young."""
     spool = Spool(tmp_path, headroom=0)
     (old, _), (young, _), (kept, _) = map(spool.put, (b"old", b"young", b"kept"))
-    drafts = [spool.draft(), spool.draft()]
-    for path in (spool.path(old), spool.path(kept), drafts[0].path):
+    left = [tmp_path / "incoming" / f"{number}.part" for number in range(2)]
+    for path in left:
+        path.touch()
+    for path in (spool.path(old), spool.path(kept), left[0]):
         aged(path)
     assert spool.sweep({kept}, HOUR) == 2
     assert spool.sizes().keys() == {young, kept}
-    assert list((tmp_path / "incoming").iterdir()) == [drafts[1].path]
-    for draft in drafts:
-        draft.drop()
+    assert list((tmp_path / "incoming").iterdir()) == [left[1]]
 
 
 def test_what_is_received_anew_during_a_sweep_stays(tmp_path: Path) -> None:

@@ -1,0 +1,126 @@
+"""C-STORE requests straight to the connection of an established association, and the answers from it.
+
+pynetdicom 3.0.4 makes several objects of each fragment and hands every one to another thread, which takes longer than
+the kernel does to send it. Here its upper layer rests (`WakingDul.resting`) while an object goes from its file to the
+connection through one buffer, and its answer is read; all else goes through pynetdicom.
+"""
+
+import socket
+import ssl
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO, RawIOBase
+from time import monotonic
+
+from pynetdicom.association import Association
+
+from daemon.dimse.command import Answer
+from daemon.dimse.waking import WakingDul, still
+from daemon.errors import RefusedError, RetryableError
+
+_PDU_HEADER = struct.Struct(">BxL")
+_PDV_HEADER = struct.Struct(">LBB")
+_HEADERS = _PDU_HEADER.size + _PDV_HEADER.size
+_P_DATA_TF = 0x04
+# Message control header, PS3.8 E.2.
+_DATA, _COMMAND, _LAST = 0x00, 0x01, 0x02
+# An answer is a command set; a peer may fill it up.
+_MOST_ANSWER = 1 << 16
+_MOST_PDU, _LEAST_PDU = 1 << 17, 16
+
+
+class Wire:
+    """The connection of an association, whose peer takes PDUs of `longest` bytes, 0 for any, and has `seconds` each."""
+
+    def __init__(self, connection: socket.socket, longest: int, seconds: float | None) -> None:
+        self._connection = connection
+        self._seconds = seconds
+        # A command set waits for its data set, and goes in one segment with it; TLS knows no such flag.
+        self._more = 0 if isinstance(connection, ssl.SSLSocket) else socket.MSG_MORE
+        # An even number of bytes in each fragment, PS3.8 E.1.
+        self._room = max(min(longest or _MOST_PDU, _MOST_PDU), _LEAST_PDU) - _PDV_HEADER.size & ~1
+        self._buffer = memoryview(bytearray(_HEADERS + self._room))
+
+    def store(self, command: bytes, context_id: int, data: RawIOBase | BytesIO, size: int) -> Answer:
+        """Send a command set and the `size` bytes of its data set; return the answer.
+
+        Raises:
+            RetryableError: the connection broke, no answer came in time, or what came is none.
+        """
+        try:
+            self._send(BytesIO(command), len(command), context_id, _COMMAND)
+            self._send(data, size, context_id, _DATA)
+            return Answer.parse(self._answer())
+        except RefusedError as error:
+            raise RetryableError(f"the destination answered with what is no answer: {error}") from error
+
+    def _send(self, source: RawIOBase | BytesIO, size: int, context_id: int, kind: int) -> None:
+        left = size
+        while True:
+            wanted = min(left, self._room)
+            got = source.readinto(self._buffer[_HEADERS : _HEADERS + wanted]) if wanted else 0
+            if got < wanted:
+                raise RetryableError("the file became shorter while it was sent")
+            left -= got
+            _PDU_HEADER.pack_into(self._buffer, 0, _P_DATA_TF, _PDV_HEADER.size + got)
+            control = kind if left else kind | _LAST
+            _PDV_HEADER.pack_into(self._buffer, _PDU_HEADER.size, got + 2, context_id, control)
+            self._put(self._buffer[: _HEADERS + got], more=bool(left) or kind == _COMMAND)
+            if not left:
+                return
+
+    def _put(self, view: memoryview, *, more: bool) -> None:
+        try:
+            self._connection.settimeout(self._seconds)
+            self._connection.sendall(view, self._more if more else 0)
+        except OSError as error:
+            raise _broken() from error
+
+    def _answer(self) -> bytes:
+        """Return the next command set."""
+        deadline = None if self._seconds is None else monotonic() + self._seconds
+        encoded = bytearray()
+        while True:
+            kind, length = _PDU_HEADER.unpack(self._taken(_PDU_HEADER.size, deadline))
+            if kind != _P_DATA_TF or len(encoded) + length > _MOST_ANSWER:
+                raise _broken()
+            body, offset = self._taken(length, deadline), 0
+            while offset + _PDV_HEADER.size <= length:
+                size, _, control = _PDV_HEADER.unpack_from(body, offset)
+                encoded += body[offset + _PDV_HEADER.size : offset + 4 + size]
+                offset += 4 + max(size, 2)
+                if control & _COMMAND and control & _LAST:
+                    return bytes(encoded)
+
+    def _taken(self, count: int, deadline: float | None) -> bytes:
+        taken = bytearray(count)
+        view = memoryview(taken)
+        while view:
+            try:
+                if deadline is not None:
+                    self._connection.settimeout(max(deadline - monotonic(), 0.001))
+                got = self._connection.recv_into(view)
+            except OSError as error:
+                raise _broken() from error
+            if not got:
+                raise _broken()
+            view = view[got:]
+        return bytes(taken)
+
+
+@contextmanager
+def wire(established: Association) -> Iterator[Wire]:
+    """Yield the connection of an association while nothing else is sent or read on it.
+
+    Raises:
+        RetryableError: it broke off already.
+    """
+    if not isinstance(established.dul, WakingDul):
+        raise TypeError("only an association that we asked for can rest")
+    with still(established), established.dul.resting() as connection:
+        yield Wire(connection, established.acceptor.maximum_length or 0, established.dimse_timeout)
+
+
+def _broken() -> RetryableError:
+    return RetryableError("the association broke off, or no answer came in time")
