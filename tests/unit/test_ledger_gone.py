@@ -56,9 +56,10 @@ def test_a_ledger_that_stays_locked_is_given_up(engine: Engine, place: Path, mon
     intake.opened("a1", "MR1", NOW)
     with sqlite3.connect(place, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
-        with monkeypatch.context() as patient, pytest.raises(LedgerAwayError, match="locked"):
-            patient.setattr("daemon.ledger.engine.BUSY_MS", 20)
-            intake.record(instance, "a1")
+        with monkeypatch.context() as impatient:
+            impatient.setattr("daemon.ledger.engine.BUSY_MS", 20)
+            with pytest.raises(LedgerAwayError, match="locked"):
+                intake.record(instance, "a1")
         other.execute("COMMIT")
         assert intake.record(instance, "a1") is Verdict.STORED
     other.close()
