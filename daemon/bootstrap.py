@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -19,22 +19,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from daemon import __version__
 from daemon.audit.forward import Forwarder
-from daemon.audit.here import here
+from daemon.audit.here import here, lifetime
 from daemon.audit.links import Link, TlsLink, UdpLink
 from daemon.audit.marks import Marks
 from daemon.audit.trail import Trail
 from daemon.clock import SystemClock
 from daemon.config import Settings
 from daemon.domain.assembly import Retrieval
-from daemon.domain.audit import (
-    SECURITY_CONFIGURATION,
-    ObjectRole,
-    Reporter,
-    acted,
-    resource,
-    started,
-    stopped,
-)
+from daemon.domain.audit import SECURITY_CONFIGURATION, ObjectRole, Reporter, acted, resource
 from daemon.domain.delivery import Destination, RetryPolicy
 from daemon.domain.job import ATTEMPTS, PAUSE
 from daemon.domain.model_bundle import InstalledBundle
@@ -53,7 +45,7 @@ from daemon.ledger.pauses import Pauses
 from daemon.ledger.queries import Queries
 from daemon.ledger.times import Reach, Times
 from daemon.runtime import die, worker_name
-from daemon.services.arrivals import Arrivals
+from daemon.services.arrivals import MOST_ALERTS, Arrivals
 from daemon.services.assemble import Assemble
 from daemon.services.deliver import Confirm, Deliver, DeliveryRules, Post
 from daemon.services.departures import Departures
@@ -194,17 +186,9 @@ class House:
         """Return this process, as `overread command`, and the machine's user who runs it."""
         return here(command, self.settings.listener.ae_title)
 
-    @contextmanager
-    def lifetime(self, command: str) -> Iterator[None]:
+    def lifetime(self, command: str) -> AbstractContextManager[None]:
         """Record that this process starts, and how it ends."""
-        reporter = self.reporter(command)
-        self.trail.record([started(reporter, self.clock.now())])
-        try:
-            yield
-        except BaseException as error:
-            self.trail.record([stopped(reporter, self.clock.now(), f"ended by {type(error).__name__}")])
-            raise
-        self.trail.record([stopped(reporter, self.clock.now())])
+        return lifetime(self.trail, self.reporter(command), self.clock)
 
     def note_settings(self, command: str) -> None:
         """Raise an alert in the audit trail where the settings are not those of the last start."""
@@ -245,14 +229,14 @@ class House:
         """Return the key that hides patients in the ledger, made once for this data folder."""
         return patient_key(self.settings.data.folder)
 
-    def intake(self) -> Intake:
-        """Return where instances are recorded."""
+    def intake(self, number: int = 0) -> Intake:
+        """Return where instances are recorded; `number` is which one of several listeners asks, from 1 on."""
         section = self.settings.listener
-        name = f"{socket.gethostname()} {section.address}"
+        name = f"{socket.gethostname()} {section.address}{f' {number}' if number > 1 else ''}"
         return Intake(self.engine, section.max_study_instances, section.max_study_mb * MEGABYTE, name)
 
-    def listener(self, intake: Intake) -> Listener:
-        """Return a listener that receives into the spool and the ledger."""
+    def listener(self, intake: Intake, *, shared: bool = False) -> Listener:
+        """Return a listener that receives into the spool and the ledger; `shared` with others of this daemon."""
         from daemon.couriers import AvailabilityNotices, CommitmentReports
         from daemon.dimse.listener import Listener, ListenerSettings
 
@@ -269,6 +253,7 @@ class House:
             paused=lambda: self.pauses.holds(Activity.RECEPTION),
             max_associations=section.max_associations,
             max_per_peer=section.max_associations_per_peer,
+            together=self.settings.data.folder / "seats" / socket.gethostname() if shared else None,
             stop_seconds=section.stop_seconds,
         )
         arrivals = self.arrivals(intake, "listen")
@@ -289,7 +274,8 @@ class House:
 
     def arrivals(self, intake: Intake, command: str) -> Arrivals:
         """Return an intake that accounts for what comes in to `overread command`."""
-        return Arrivals(intake, self.trail, self.clock, self.reporter(command))
+        alerts = MOST_ALERTS // self.settings.listener.processes
+        return Arrivals(intake, self.trail, self.clock, self.reporter(command), alerts)
 
     def departures(self, command: str) -> Departures:
         """Return what accounts for what `overread command` sends."""

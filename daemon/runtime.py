@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 LOGGER = logging.getLogger(__name__)
-# In the data folder: where the listener that runs listens.
+# In the data folder: where the listener that runs listens, all of its processes.
 LISTENING = "listening"
 # The same of the console.
 CONSOLE = "console"
@@ -128,10 +128,12 @@ def grace(stop: threading.Event, seconds: float, overdue: Callable[[], None]) ->
 @contextmanager
 def marked(path: Path, text: str) -> Iterator[None]:
     """Say `text` in a file while the body runs; the lock on it ends with this process, however that ends."""
-    with path.open("w", encoding="utf-8") as file:
+    path.touch()
+    # Not emptied first: another may say the same already, and somebody be reading it.
+    with path.open("r+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         file.write(text)
-        file.flush()
+        file.truncate()
         yield
 
 
@@ -223,10 +225,10 @@ def _post(name: str, verbs: Sequence[Sends], stop: threading.Event) -> None:
 
 
 class Supervisor:
-    """Runs the parts as processes of their own and starts again what dies.
+    """Runs the parts as processes of their own and starts again what dies; a part is a command, maybe with options.
 
     Told to stop it waits a little longer than the `seconds` that the parts allow themselves, then kills them. Of a part
-    that died `lost` is told its name, process id, and exit code or minus the signal.
+    that died `lost` is told which, its process id, and exit code or minus the signal.
     """
 
     def __init__(
@@ -235,7 +237,7 @@ class Supervisor:
         self._seconds = seconds + DRAIN_SECONDS
         self._lost = lost
         self._parts = tuple(parts)
-        self._commands = [[*_program(), part, "--config", str(config)] for part in parts]
+        self._commands = [[*_program(), *part.split(), "--config", str(config)] for part in parts]
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     def run(self, stop: threading.Event) -> None:

@@ -102,7 +102,7 @@ def association(folder: Path) -> Target:
             FastAssociation(listener._entity, served, _Guest(listener), 5.0, FastSocket).run_reactor()
         assert len(reception.closed) == len(reception.opened)
         assert all(one.finished != one.aborted for one in reception.objects)
-        assert not listener._admitted
+        assert not listener._seats.taken
 
     whole = recorded(folder)
     return Target(take=take, seeds=(whole, whole[: len(whole) // 2]))

@@ -193,7 +193,7 @@ def _held(house: "House", section: "ListenerSection | WebSection", name: str, fi
     Raises:
         OverreadError: another program has it; in words too, with the mend.
     """
-    from daemon.dimse.listener import bound
+    from daemon.dimse.port import bound
     from daemon.runtime import mark
 
     running = mark(house.settings.data.folder / file)

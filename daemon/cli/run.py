@@ -1,6 +1,7 @@
 """init, serve, and the parts of serve."""
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -156,6 +157,8 @@ def web_token(
 
 def serve(config: ConfigOption = None) -> None:
     """Run everything: listener, workers, delivery, console; each in a process of its own, restarted if it dies."""
+    from daemon.cli.listening import gate
+    from daemon.cli.listening import parts as listeners
     from daemon.config import locate
     from daemon.runtime import Supervisor, worker_name
     from daemon.second import shadows
@@ -166,13 +169,13 @@ def serve(config: ConfigOption = None) -> None:
         # A model that is damaged ends us here, rather than every worker.
         LOGGER.info("%d models installed", len(house.bundles))
         shadows(house.settings)
-        inference = house.settings.inference
-        seconds = max(inference.stop_seconds, house.settings.listener.stop_seconds)
+        inference, listener = house.settings.inference, house.settings.listener
+        seconds = max(inference.stop_seconds, listener.stop_seconds)
         if by_messages(house):
             need_celery()
-            parts = ["listen", "dispatch", *["work"] * (inference.workers > 0), "deliver"]
+            parts = [*listeners(listener), "dispatch", *["work"] * (inference.workers > 0), "deliver"]
         else:
-            parts = ["listen", *["work"] * inference.workers, "deliver"]
+            parts = [*listeners(listener), *["work"] * inference.workers, "deliver"]
         if house.settings.web.enabled:
             need_web()
             parts.append("web")
@@ -182,29 +185,29 @@ def serve(config: ConfigOption = None) -> None:
             if part == "work":
                 losses.worker_lost(worker_name(pid), code)
 
-        Supervisor(locate(config), parts, seconds, lost).run(stop)
+        with gate(listener):
+            Supervisor(locate(config), parts, seconds, lost).run(stop)
 
 
-def listen(config: ConfigOption = None) -> None:
-    """Run the listener alone: receive into spool and ledger."""
-    from daemon.runtime import ALIVE_SECONDS, LISTENING, beside, marked
-    from daemon.services.receive import reconcile
+def listen(
+    config: ConfigOption = None,
+    # Which one of several it is, from 1 on; for the supervisor alone.
+    process: Annotated[int, typer.Option(min=0, hidden=True)] = 0,
+) -> None:
+    """Run the listener alone: receive into spool and ledger, in listener.processes processes."""
+    from daemon.cli.listening import gate, parts, receive
+    from daemon.config import locate
+    from daemon.runtime import SUPERVISED, Supervisor
 
+    if process and SUPERVISED not in os.environ:
+        raise typer.BadParameter("--process is for the daemon itself; run `overread listen`, which starts all of them")
     with _running(config, "listen") as (house, stop):
-        house.note_settings("listen")
-        intake = house.intake()
-        for digest in reconcile(house.spool, house.files, house.arrivals(intake, "listen"), house.clock):
-            LOGGER.error(
-                "an acknowledged file is gone from the spool: %s; ask its sender to send the study again", digest
-            )
-        folder, address = house.settings.data.folder, house.settings.listener.address
-        with (
-            beside("alive", lambda: intake.alive(house.clock.now()), stop, ALIVE_SECONDS),
-            house.listener(intake),
-            marked(folder / LISTENING, address),
-        ):
-            stop.wait()
-        intake.close()
+        section = house.settings.listener
+        if process or section.processes == 1:
+            receive(house, stop, process)
+            return
+        with gate(section):
+            Supervisor(locate(config), parts(section), section.stop_seconds, lambda *_: None).run(stop)
 
 
 def work(config: ConfigOption = None) -> None:

@@ -89,7 +89,10 @@ class ListenerSection(Section):
     callers_without_user: tuple[AETitle, ...] = Field(
         (), description="Calling AE titles that need no user, such as a PACS that reports its commitments."
     )
-    max_associations: int = Field(32, ge=1, description="Associations at one time.")
+    processes: int = Field(
+        1, ge=1, le=32, description="Processes that share the port; each has a core's work at most to do."
+    )
+    max_associations: int = Field(32, ge=1, description="Associations at one time, of all processes together.")
     max_associations_per_peer: int = Field(24, ge=1, description="The same of one calling AE title at one address.")
     max_instance_mb: int = Field(4096, ge=1, description="Refuse an instance (0xA700) that is larger.")
     stop_seconds: float = Field(30, gt=0, description="When stopped, associations under way may take this long to end.")
@@ -106,6 +109,12 @@ class ListenerSection(Section):
                 f"max_study_mb = {self.max_study_mb} is less than max_instance_mb = {self.max_instance_mb}, and a "
                 "study has one instance at least; raise the one or lower the other"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _at_one_port(self) -> Self:
+        if self.processes > 1 and self.port == 0:
+            raise ValueError("port = 0 is another free port for each of several processes; name one, or processes = 1")
         return self
 
     @property

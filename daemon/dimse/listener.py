@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -18,12 +19,13 @@ from daemon.dimse.contexts import INSTANCE_AVAILABILITY, STORAGE_COMMITMENT, sup
 from daemon.dimse.conversation import Accepted, Conversation, Ears, Parties
 from daemon.dimse.fastpath import FastAssociation
 from daemon.dimse.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from daemon.dimse.port import opened
 from daemon.dimse.ports import CommitmentHandler, NoticeHandler, Reception, Witness
+from daemon.dimse.seats import Seats, SharedSeats
 from daemon.dimse.sockets import FastSocket
 from daemon.dimse.tls import TlsSocket, server_context
 from daemon.domain.admission import AllowedCaller, AllowList, Caller, UserList, with_destinations
 from daemon.domain.trust import ServerTls
-from daemon.errors import FatalError
 
 LOGGER = logging.getLogger(__name__)
 
@@ -52,7 +54,8 @@ class ListenerSettings:
     `idle_seconds` is how long an association may rest between messages, `network_seconds` how long inside one,
     `association_seconds` how long a connection may take to ask for an association, `stop_seconds` how long those under
     way may take to end. While `paused` says so every association is rejected for now. `max_per_peer` counts the
-    associations of one calling AE title at one address.
+    associations of one calling AE title at one address. Where several processes share the port, both limits hold for
+    all of them, by the folder `together`.
     """
 
     ae_title: str
@@ -67,6 +70,7 @@ class ListenerSettings:
     paused: Callable[[], bool] = bool
     max_associations: int = 32
     max_per_peer: int = sys.maxsize
+    together: Path | None = None
     max_pdu: int = 131072
     association_seconds: float = 30.0
     network_seconds: float = 60.0
@@ -162,9 +166,8 @@ class Listener:
         self._entity = self._application_entity()
         self._lock = threading.Lock()
         self._associations: set[FastAssociation] = set()
-        self._admitted: dict[_Guest, tuple[str, str]] = {}
-        # who guesses passcodes takes one core at most
-        self._one_guess = threading.Lock()
+        limits = (settings.max_associations, settings.max_per_peer)
+        self._seats = SharedSeats(*limits, settings.together) if settings.together else Seats(*limits)
         self._server: socket.socket | None = None
         self._stopping = threading.Event()
         self._acceptor: threading.Thread | None = None
@@ -201,19 +204,13 @@ class Listener:
         """
         if self._settings.tls is not None:
             server_context(self._settings.tls)
-        address = (self._settings.host, self._settings.port)
-        try:
-            self._server = bound(*address)
-        except OSError as error:
-            raise FatalError(
-                f"cannot listen on {address[0]}:{address[1]}: {error.strerror}; change host or port in the "
-                "configuration, or stop what holds the port"
-            ) from error
+        host, shared = self._settings.host, self._settings.together is not None
+        self._server = opened(host, self._settings.port, shared=shared)
         self._stopping.clear()
         self._acceptor = threading.Thread(target=self._accept, args=(self._server,), name="listener", daemon=True)
         self._acceptor.start()
         how = "TLS" if self._settings.tls else "plain text"
-        LOGGER.info("listening as AE %s on %s:%d, %s", self._settings.ae_title, address[0], self.port, how)
+        LOGGER.info("listening as AE %s on %s:%d, %s", self._settings.ae_title, host, self.port, how)
 
     def stop(self, seconds: float | None = None) -> None:
         """Accept no more, give running associations `seconds` to finish (else those set), then abort them."""
@@ -240,10 +237,10 @@ class Listener:
             return Refusal(rejection=CALLING_AE_NOT_RECOGNISED, why=denial.value)
         if settings.paused():
             return Refusal(rejection=TEMPORARY_CONGESTION, why="reception is paused; `overread resume` ends that")
-        limit = self._seat(guest, (caller.calling_ae, caller.address))
+        limit = self._seats.take(guest, (caller.calling_ae, caller.address))
         if limit:
             return Refusal(rejection=LOCAL_LIMIT_EXCEEDED, why=limit)
-        with self._one_guess:
+        with self._seats.guess():
             denial = settings.users.denial(caller)
         return Refusal(rejection=NO_REASON_GIVEN, why=denial.value) if denial else None
 
@@ -256,17 +253,6 @@ class Listener:
             callers = with_destinations(settings.callers, settings.destinations())
         proofs = settings.tls.proofs if settings.tls else ()
         return AllowList(callers=callers, any_caller=settings.allow_any_caller, proofs=proofs)
-
-    def _seat(self, guest: _Guest, peer: tuple[str, str]) -> str:
-        """Give `guest` a place; return which limit stands against it, empty where none does."""
-        places, own = self._settings.max_associations, self._settings.max_per_peer
-        with self._lock:
-            if len(self._admitted) >= places:
-                return f"all {places} places are taken (listener.max_associations)"
-            if sum(one == peer for one in self._admitted.values()) >= own:
-                return f"it has {own} associations already (listener.max_associations_per_peer)"
-            self._admitted[guest] = peer
-        return ""
 
     def turned_away(self, caller: Caller, rejection: Rejection) -> None:
         """Tell the witness of a caller that is not welcome; a full house says nothing of its callers."""
@@ -286,8 +272,7 @@ class Listener:
 
     def part(self, guest: _Guest, parties: Parties | None) -> None:
         """Take the place back and, of an association that was opened, tell the reception that it is over."""
-        with self._lock:
-            self._admitted.pop(guest, None)
+        self._seats.leave(guest)
         if parties is None:
             return
         LOGGER.info("association %s closed", parties.association)
@@ -362,15 +347,3 @@ class Listener:
         deadline = time.monotonic() + seconds
         for association in self._running():
             association.join(max(0.0, deadline - time.monotonic()))
-
-
-def bound(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; on all addresses of both kinds for `::`.
-
-    Raises:
-        OSError: the address is not ours, or the port is taken or not ours to take.
-    """
-    if ":" not in host:
-        return socket.create_server((host, port), backlog=128)
-    both = host == "::" and socket.has_dualstack_ipv6()
-    return socket.create_server((host, port), family=socket.AF_INET6, backlog=128, dualstack_ipv6=both)

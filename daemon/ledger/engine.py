@@ -3,13 +3,14 @@
 import os
 import socket
 import sqlite3
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, func, make_url, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
@@ -18,6 +19,8 @@ from daemon.errors import FatalError, RetryableError
 from daemon.ledger.types import document
 
 BUSY_MS = 30_000
+# Whoever waits to write looks again after so long at most.
+_LOOK_MS = 3
 # What everybody who shares a server's ledger is known by there; the machine and the process follow.
 APPLICATION = "overread"
 # Connections of one process, beyond the five that stay open; its threads are fewer.
@@ -76,10 +79,37 @@ def _sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:  # noqa: ANN401 - the same
-        write = connection.get_execution_options().get("write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        if connection.get_execution_options().get("write", False):
+            _begin_writing(connection)
+        else:
+            connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def _begin_writing(connection: Connection) -> None:
+    """Begin a transaction that writes, once nobody else does.
+
+    SQLite itself looks ever more seldom, every 0.1 s in the end: whoever waits among busy processes would wait seconds.
+    """
+    raw: Any = connection.connection.driver_connection
+    give_up = time.monotonic() + BUSY_MS / 1000
+    raw.execute(f"PRAGMA busy_timeout={_LOOK_MS}")
+    try:
+        while True:
+            try:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            except OperationalError as error:
+                if not _busy(error) or time.monotonic() > give_up:
+                    raise
+            else:
+                return
+    finally:
+        raw.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+
+
+def _busy(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _postgresql(url: URL) -> Engine:

@@ -29,16 +29,19 @@ class Arrivals:
     """An intake that also accounts for each association's instances, and the listener's witness.
 
     What an association brought is told when it closes, a message a study. Where the process ends before, the next
-    one tells it from the ledger. Each association is served by one thread; the association's own counts need no lock.
+    one tells it from the ledger. Of rejections it tells `alerts` a minute. Each association is served by one thread;
+    the association's own counts need no lock.
     """
 
-    def __init__(self, intake: Visits, audit: Audit, clock: Clock, reporter: Reporter) -> None:
+    def __init__(
+        self, intake: Visits, audit: Audit, clock: Clock, reporter: Reporter, alerts: int = MOST_ALERTS
+    ) -> None:
         self._intake = intake
         self._audit = audit
         self._clock = clock
         self._reporter = reporter
         self._visits: dict[str, _Visit] = {}
-        self._alerts = _Alerts()
+        self._alerts = _Alerts(alerts)
 
     def association_accepted(self, association: str, caller: Caller) -> None:
         """Remember who came."""
@@ -110,9 +113,10 @@ class Arrivals:
 
 
 class _Alerts:
-    """Lets through so many alerts a window and counts the rest."""
+    """Lets through `most` alerts a window and counts the rest."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._lock = threading.Lock()
         self._since: datetime | None = None
         self._passed = 0
@@ -123,7 +127,7 @@ class _Alerts:
         with self._lock:
             if self._since is None or not timedelta() <= now - self._since < ALERT_WINDOW:
                 self._since, self._passed = now, 0
-            if self._passed >= MOST_ALERTS:
+            if self._passed >= self._most:
                 self._left_out += 1
                 return None
             self._passed += 1

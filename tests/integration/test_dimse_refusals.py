@@ -267,7 +267,7 @@ def test_a_half_object_that_the_disk_does_not_let_go_keeps_no_place(monkeypatch:
         association.dul.socket.socket.sendall(fragment(1, 3, store_request("1.2.3.4")) + fragment(1, 0, bytes(1000)))
         assert begun.wait(60)
         association.abort()
-        wait_until(lambda: len(reception.closed) == 1 and not listener._admitted, 60, "the place to be given back")
+        wait_until(lambda: len(reception.closed) == 1 and not listener._seats.taken, 60, "the place to be given back")
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,15 @@ def test_a_flood_of_strangers_does_not_fill_the_log(engine: Engine) -> None:
     assert kept.messages[-1].event is audit.SECURITY_ALERT
 
 
+def test_of_several_listeners_each_tells_its_share(engine: Engine) -> None:
+    """Together they fill the log no faster than one."""
+    kept = ListedAudit()
+    arrivals = Arrivals(Intake(engine), kept, SetClock(), US, MOST_ALERTS // 3)
+    for _ in range(MOST_ALERTS):
+        arrivals.association_rejected(MR1, "association rejected")
+    assert len(kept.messages) == MOST_ALERTS // 3
+
+
 def _due(attempts: int) -> DueDelivery:
     return DueDelivery(
         id=1,

@@ -98,6 +98,9 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
     [
         ("[listener]\nprot = 104\n", "listener.prot"),
         ("[listener]\nport = 70000\n", "listener.port"),
+        ("[listener]\nprocesses = 0\n", "listener.processes"),
+        ("[listener]\nprocesses = 33\n", "listener.processes"),
+        ("[listener]\nprocesses = 2\nport = 0\n", "listener: .*port = 0 is another free port for each"),
         ('[listener]\nae_title = "FAR-TOO-LONG-AE-TITLE"\n', "listener.ae_title"),
         ('[listener]\nae_title = "BACK\\\\SLASH"\n', "listener.ae_title"),
         ('[listener]\nallowed_callers = ["MR1", "MR2@scanner"]\n', "listener.allowed_callers.1: .*AE@10.0.0.5"),

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from daemon.domain.reception import Verdict
 from daemon.ledger.engine import LedgerAwayError, connect, reached
 from daemon.ledger.intake import Intake
 from daemon.ledger.migrate import upgrade
@@ -46,6 +47,21 @@ def test_a_locked_ledger_is_waited_for(engine: Engine, place: Path) -> None:
         other.execute("COMMIT")
         wait_until(lambda: not recorder.is_alive(), 60, "the instance to be recorded")
         assert other.execute("SELECT count(*) FROM instances").fetchone() == (1,)
+    other.close()
+
+
+def test_a_ledger_that_stays_locked_is_given_up(engine: Engine, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its time the write fails as one that may be tried again, and then succeeds on the same connection."""
+    intake, (instance,) = Intake(engine), series(1)
+    intake.opened("a1", "MR1", NOW)
+    with sqlite3.connect(place, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with monkeypatch.context() as impatient:
+            impatient.setattr("daemon.ledger.engine.BUSY_MS", 20)
+            with pytest.raises(LedgerAwayError, match="locked"):
+                intake.record(instance, "a1")
+        other.execute("COMMIT")
+        assert intake.record(instance, "a1") is Verdict.STORED
     other.close()
 
 

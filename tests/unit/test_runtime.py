@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import typer
 
-from daemon.runtime import _program, alone
+from daemon.runtime import _program, alone, mark, marked
 from demo.__main__ import main as demo
 
 
@@ -39,6 +40,17 @@ def test_one_process_does_what_one_is_to_do(tmp_path: Path) -> None:
     first.communicate("\n")
     heard, _ = second.communicate("\n")
     assert heard == "True\n"
+
+
+def test_a_mark_is_all_that_the_last_one_says(tmp_path: Path) -> None:
+    """Nothing of a longer one shines through; it stands as long as any of them lives."""
+    path = tmp_path / "mark"
+    with ExitStack() as first:
+        first.enter_context(marked(path, "127.0.0.1:11112"))
+        with marked(path, "[::1]:1"):
+            first.close()
+            assert mark(path) == "[::1]:1"
+    assert mark(path) == ""
 
 
 def _asked(program: str) -> subprocess.Popen[str]:
