@@ -15,6 +15,8 @@ LOGGER = logging.getLogger(__name__)
 # The lock of the part that uploads what waits.
 UPLOADING = "uploading"
 UPLOAD_SECONDS = 1.0
+# What is received waits for so many seconds at most while all is well.
+_MOMENT = 60.0
 
 
 def _bucketed(house: House) -> "BucketSpool | None":
@@ -55,25 +57,24 @@ def examined(house: House) -> str:
     """Return in words how the bucket is, and what waits for it.
 
     Raises:
-        OverreadError: it cannot be used, or something waits; in words too, with the mend.
+        OverreadError: it cannot be used, or something waits for longer than a minute; in words too, with the mend.
     """
     spool = _bucketed(house)
     if spool is None:
         return "none: the spool is a folder"
-    waits = care(house)
     try:
         said = spool.examine()
     except RetryableError as error:
-        raise RetryableError("; ".join(filter(None, (str(error), waits)))) from error
-    if waits:
+        raise RetryableError("; ".join(filter(None, (str(error), care(house, 0.0))))) from error
+    if waits := care(house, _MOMENT):
         raise RetryableError(f"{said}, but {waits}")
     return said
 
 
-def care(house: House, seconds: float = 60.0) -> str:
-    """Return in words what has waited for the bucket for longer than that; empty where nothing has."""
+def care(house: House, seconds: float) -> str:
+    """Return in words what waits for the bucket, where anything has for so long; else nothing."""
     found = backlog(house)
-    if found is None or found.seconds < seconds:
+    if found is None or not found.files or found.seconds < seconds:
         return ""
     waits = f"{found.files} files ({found.size >> 20} MB) wait on this disk alone, for up to {found.seconds:.0f} s"
-    return f"{waits}: they are lost with it; is `overread listen` running here, and the bucket reached?"
+    return f"{waits}, and would be lost with it; keep `overread listen` running here until they are uploaded"
