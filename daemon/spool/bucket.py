@@ -122,10 +122,7 @@ class BucketSpool(Spool):
 
     def draft(self) -> Draft:
         """Begin a file."""
-        draft = _Draft(self._incoming, self._objects, self._flushes)
-        if not self.late:
-            draft.upload, draft.uploaded = self._upload, self._uploaded
-        return draft
+        return self._draft(at_once=not self.late)
 
     def put(self, content: bytes) -> tuple[str, int]:
         """Keep `content`, in the bucket whatever is acknowledged when; return its digest and size.
@@ -133,17 +130,13 @@ class BucketSpool(Spool):
         Raises:
             RetryableError: the bucket does not take it.
         """
-        digest, size = super().put(content)
-        if self.late:
-            self._upload(digest)
-            self._uploaded(digest)
-        return digest, size
+        return self._kept(self._draft(at_once=True), content)
 
     def upload(self) -> int:
         """Upload what waits, at most a turn of it; return how many files went."""
         if time.monotonic() >= self._next_tidy:
             self._next_tidy = time.monotonic() + _TIDY_SECONDS
-            self._shed(self._terms.keep, lambda: False)
+            self._shed(max(self._terms.keep, _LEASE), lambda: False)
         names = [path.name for _, path in zip(range(_TURN), self._objects.glob("*/*"), strict=False)]
         try:
             done = sum(self._hands.map(self._send, names))
@@ -234,7 +227,10 @@ class BucketSpool(Spool):
             self._waiting(digest).unlink(missing_ok=True)
             self._copy(digest).unlink(missing_ok=True)
         found = self._hands.map(lambda digest: list(self.bucket.listed(f"objects/{digest}")), given)
-        self.bucket.delete(entry.key for entries in found for entry in entries)
+        try:
+            self.bucket.delete(entry.key for entries in found for entry in entries)
+        except RetryableError as error:
+            LOGGER.warning("what retention frees stays in the bucket until a listener starts: %s", error)
 
     def sweep(self, kept: set[str], age: timedelta) -> int:
         """Delete what no row names and nobody touched for `age`, by the clocks of the disk and of the service.
@@ -262,6 +258,12 @@ class BucketSpool(Spool):
         found = {entry.key.split("/")[1]: entry.size for entry in self.bucket.listed("objects")}
         return found | super().sizes()
 
+    def _draft(self, *, at_once: bool) -> Draft:
+        draft = _Draft(self._incoming, self._objects, self._flushes)
+        if at_once:
+            draft.upload, draft.uploaded = self._upload, self._uploaded
+        return draft
+
     def _waiting(self, digest: str) -> Path:
         return place(self._objects, digest)
 
@@ -281,7 +283,8 @@ class BucketSpool(Spool):
 
     def _upload(self, digest: str) -> None:
         self.agree()
-        self.bucket.put(f"objects/{digest}/{uuid.uuid4().hex}", self._waiting(digest))
+        with self._waiting(digest).open("rb") as file:
+            self.bucket.put(f"objects/{digest}/{uuid.uuid4().hex}", file)
 
     def _uploaded(self, digest: str) -> None:
         """Let what is in the bucket wait no longer. After a loss of power it may wait again, and is uploaded again."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -69,7 +69,7 @@ class Bucket:
         except (BaseError, ValueError) as error:
             raise FatalError(f"{place}: cannot be used ({type(error).__name__}); correct the table [bucket]") from None
 
-    def put(self, key: str, content: Path | bytes) -> None:
+    def put(self, key: str, content: IO[bytes] | bytes) -> None:
         """Write an object, of which others see all or nothing."""
         with self._answering():
             obstore.put(self._store, key, content, chunk_size=_PART)

@@ -145,7 +145,10 @@ class Spool:
 
     def put(self, content: bytes) -> tuple[str, int]:
         """Keep `content`; return its digest and size."""
-        draft = self.draft()
+        return self._kept(self.draft(), content)
+
+    @staticmethod
+    def _kept(draft: Draft, content: bytes) -> tuple[str, int]:
         try:
             draft.write(content)
             draft.keep()

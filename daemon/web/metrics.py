@@ -174,13 +174,10 @@ def _surroundings(console: Console) -> Iterator[Metric]:
     disk = shutil.disk_usage(house.spool.root)
     yield GaugeMetricFamily("overread_disk_free_bytes", "Free on the data folder's disk.", value=disk.free)
     yield GaugeMetricFamily("overread_disk_size_bytes", "Size of the data folder's disk.", value=disk.total)
-    if waits := backlog(house):
-        for name, text, value in (
-            ("files", "Files that wait on this disk for the bucket.", waits.files),
-            ("bytes", "What they take.", waits.size),
-            ("age_seconds", "How long ago the oldest of them came.", waits.seconds),
-        ):
-            yield GaugeMetricFamily(f"overread_bucket_backlog_{name}", text, value=value)
+    waits = backlog(house)
+    size, seconds = (waits.size, waits.seconds) if waits else (0, 0.0)
+    yield GaugeMetricFamily("overread_bucket_backlog_bytes", "Waits on this disk for the bucket.", value=size)
+    yield GaugeMetricFamily("overread_bucket_backlog_age_seconds", "How long ago the oldest of it came.", value=seconds)
     circuits = house.circuits.all()
     up: Values = {(name,): float(name not in circuits) for name in house.destinations()}
     yield _gauge("overread_destination_up", "1 where a destination was reached when last called.", ["destination"], up)
