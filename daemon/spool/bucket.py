@@ -195,8 +195,7 @@ class BucketSpool(Spool):
         copy = self._copy(digest)
         if not copy.exists() and not self._link(self._waiting(digest), copy):
             self._fetch(digest)
-        with suppress(FileNotFoundError):
-            os.utime(copy)
+        _touch(copy)
         return copy
 
     def bring(self, digests: Iterable[str]) -> None:
@@ -290,6 +289,7 @@ class BucketSpool(Spool):
         """Let what is in the bucket wait no longer. After a loss of power it may wait again, and is uploaded again."""
         self._link(self._waiting(digest), self._copy(digest))
         self._waiting(digest).unlink(missing_ok=True)
+        _touch(self._copy(digest))
 
     def _send(self, digest: str) -> bool:
         """Upload what waits; return whether it did, and was not at hand or gone."""
@@ -342,11 +342,20 @@ class BucketSpool(Spool):
             path.unlink(missing_ok=True)
 
 
-def _touched(path: Path) -> float:
+def _touch(copy: Path) -> None:
+    """Note that a copy is looked for; of what waits, whose second name it is, when it came stays known."""
+    with suppress(FileNotFoundError):
+        if copy.stat().st_nlink == 1:
+            os.utime(copy)
+
+
+def _touched(copy: Path) -> float:
+    """Return when a copy was looked for last; a time that never comes of one that waits, or is gone."""
     try:
-        return path.stat().st_mtime
+        found = copy.stat()
     except FileNotFoundError:
         return float("inf")
+    return found.st_mtime if found.st_nlink == 1 else float("inf")
 
 
 def _whole(path: Path) -> bool:

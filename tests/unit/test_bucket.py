@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from daemon.bootstrap import House as Site
+from daemon.config import load
 from daemon.domain.bucket import Acknowledge
 from daemon.domain.delivery import DeliveryState
 from daemon.domain.job import JobInput
@@ -23,6 +25,7 @@ from daemon.services.receive import Reception, lacking, reconcile
 from daemon.services.retire import RetentionRules, Retire
 from daemon.spool.bucket import BucketSpool, Terms
 from daemon.spool.s3 import Bucket
+from daemon.watch import look
 from tests.buckets import SECRET, Service, service
 from tests.certificates import Authority
 from tests.dicom_files import ct_file
@@ -107,7 +110,7 @@ def test_what_waits_on_the_disk_outlives_the_process_and_the_bucket(machine: Mac
     again, at_hand = machine("a", Acknowledge.LOCAL), first.draft()
     at_hand.write(b"at hand")
     at_hand.settle()
-    assert again.upload() == 2
+    assert again.upload() == 1
     assert [one.parent.name for one in s3.objects(digest)] == [digest]
     assert (path.read_bytes(), again.backlog().files) == (b"received", 1)
     at_hand.sync()
@@ -202,7 +205,7 @@ def test_a_full_disk_gives_up_copies_that_nobody_reads(machine: Machine) -> None
     spool.path(read)
     tight = machine("a", Acknowledge.LOCAL, headroom=shutil.disk_usage(spool.root).total)
     assert tight.full()
-    assert [path.name for path in (spool.root / "copies").glob("*/*")] == [read]
+    assert {path.name for path in (spool.root / "copies").glob("*/*")} == {read, waits}
     assert spool.backlog().files == 1
     assert tight.sound(old)
 
@@ -236,7 +239,8 @@ def test_what_is_wrong_with_the_bucket_is_said_with_its_mend(
     """Whatever is asked of it; and no word of it holds a secret."""
     wrong = tmp_path / "wrong"
     wrong.write_text(s3.credentials.read_text().replace(SECRET, f"{SECRET}-not"))
-    bucket = Bucket(s3.place(**{key: wrong if value == "wrong" else value for key, value in changes.items()}))
+    given: dict[str, Any] = {key: wrong if value == "wrong" else value for key, value in changes.items()}
+    bucket = Bucket(replace(s3.place(), **given))
     for ask in (lambda: bucket.put("k", b""), lambda: bucket.read("k"), lambda: list(bucket.listed("k")), bucket.now):
         with pytest.raises(RetryableError, match=said) as caught:
             ask()
@@ -300,6 +304,55 @@ def test_an_instance_that_another_machine_has_yet_to_upload_is_waited_for(
         instances_of(wanted, house.files, machine("b", Acknowledge.LOCAL), "mend")
     assert spool.upload() == 1
     assert len(instances_of(wanted, house.files, machine("b", Acknowledge.LOCAL), "mend")) == 1
+
+
+def test_what_waits_for_long_is_told_of(tmp_path: Path, s3: Service) -> None:
+    """By the alarms, after `notify.down_minutes`, whoever reads it meanwhile."""
+    config = tmp_path / "overread.toml"
+    config.write_text(s3.table(Acknowledge.LOCAL))
+    (tmp_path / "data").mkdir()
+    house = Site(load(config))
+    house.migrate()
+    spool = house.spool
+    assert isinstance(spool, BucketSpool)
+    digest = kept(spool, b"received")
+    assert "bucket" not in look(house)
+    aged(spool.path(digest))
+    spool.path(digest)
+    assert "1 files (0 MB) wait on this disk alone, for up to 72" in look(house)["bucket"]
+    assert spool.upload() == 1
+    assert "bucket" not in look(house)
+    house.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('url = "https://s3.example/spool"', r"bucket\.url: .*pattern"),
+        ('url = "s3://spool"\nendpoint = "http://s3.example"', r"use https, or set allow_http = true"),
+        ('url = "s3://spool"\nendpoint = "https://user:secret@s3.example"', r"bucket\.endpoint: .*pattern"),
+        ('url = "s3://spool"\nca_file = "ca.pem"', r"ca_file needs an endpoint with https"),
+        ('acknowledge = "soon"', r"bucket\.acknowledge: .*'local' or 'bucket'"),
+    ],
+)
+def test_a_bucket_that_is_none_stops_the_start(tmp_path: Path, text: str, said: str) -> None:
+    """The message names the key and what is wrong with it."""
+    config = tmp_path / "overread.toml"
+    config.write_text(f"[bucket]\n{text}\n")
+    with pytest.raises(FatalError, match=said):
+        load(config)
+
+
+def test_a_bucket_s_name_and_prefix_are_told_apart(tmp_path: Path) -> None:
+    """Its files lie beside the configuration; without a URL there is none."""
+    config = tmp_path / "overread.toml"
+    config.write_text('[bucket]\nurl = "s3://spool/a/b/"\ncredentials_file = "secret"\n')
+    place = load(config).bucket.place
+    assert place
+    assert (place.name, place.prefix, str(place)) == ("spool", "a/b", "s3://spool/a/b")
+    assert place.credentials_file == tmp_path.resolve() / "secret"
+    config.write_text("")
+    assert load(config).bucket.place is None
 
 
 def test_without_the_library_the_mend_is_named(tmp_path: Path) -> None:
