@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 from daemon.domain.bucket import Acknowledge
 from daemon.errors import FatalError, RetryableError
@@ -282,8 +283,14 @@ class BucketSpool(Spool):
 
     def _upload(self, digest: str) -> None:
         self.agree()
-        with self._waiting(digest).open("rb") as file:
+        with self._opened(digest) as file:
             self.bucket.put(f"objects/{digest}/{uuid.uuid4().hex}", file)
+
+    def _opened(self, digest: str) -> BinaryIO:
+        try:
+            return self._waiting(digest).open("rb")
+        except FileNotFoundError:  # another draft of the same bytes was uploaded meanwhile
+            return self._copy(digest).open("rb")
 
     def _uploaded(self, digest: str) -> None:
         """Let what is in the bucket wait no longer. After a loss of power it may wait again, and is uploaded again."""

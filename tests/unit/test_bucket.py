@@ -78,6 +78,20 @@ def test_what_one_machine_keeps_another_reads(machine: Machine, s3: Service) -> 
     assert not second.sound("0" * 64)
 
 
+def test_two_senders_of_the_same_bytes_hinder_each_other_nowhere(machine: Machine, s3: Service) -> None:
+    """The file of the one is uploaded, and waits no longer, before the other's turn comes: both are in the bucket."""
+    spool = machine("a")
+    first, second = spool.draft(), spool.draft()
+    for draft in (first, second):
+        draft.write(b"the same")
+        draft.settle()
+    first.sync()
+    spool._upload(second.digest)
+    second.sync()
+    assert (len(s3.objects(first.digest)), spool.backlog().files) == (3, 0)
+    assert spool.holds(first.digest)
+
+
 def test_without_the_bucket_nothing_is_acknowledged(
     tmp_path: Path, engine: Engine, machine: Machine, s3: Service
 ) -> None:
