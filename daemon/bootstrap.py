@@ -52,8 +52,8 @@ from daemon.services.departures import Departures
 from daemon.services.inquire import Archives, Inquire
 from daemon.services.losses import Losses
 from daemon.services.retire import RetentionRules, Retire
+from daemon.spool.choose import choose
 from daemon.spool.key import patient_key
-from daemon.spool.store import Spool
 
 if TYPE_CHECKING:
     from daemon.couriers import Couriers
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from daemon.services.process import Process
     from daemon.services.receive import Reception
     from daemon.services.review import Review
+    from daemon.spool.store import Spool
 
 MEGABYTE = 1 << 20
 
@@ -97,7 +98,9 @@ class House:
     @cached_property
     def spool(self) -> Spool:
         """Return the spool."""
-        return Spool(self.settings.spool(), self.settings.data.headroom_mb * MEGABYTE)
+        section = self.settings.data
+        keep, place = timedelta(days=section.keep_days), self.settings.bucket.place
+        return choose(self.settings.spool(), section.headroom_mb * MEGABYTE, place, keep, self.salt)
 
     @cached_property
     def jobs(self) -> Jobs:

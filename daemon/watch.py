@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from daemon import bucket
 from daemon.bootstrap import House
 from daemon.dimse.certificates import ailments
 from daemon.domain.alarm import Alarms, Facts, Limits, alarms
@@ -53,6 +54,7 @@ def look(house: House, unheard: datetime | None = None) -> Alarms:
         free_mb=shutil.disk_usage(house.spool.root).free >> 20,
         certificates=certificates,
         broker=care(house),
+        bucket=bucket.care(house, section.down_minutes * 60),
         unheard=unheard,
     )
     limits = Limits(down=timedelta(minutes=section.down_minutes), free_mb=section.disk_free_mb)

@@ -8,6 +8,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from daemon.bootstrap import House
+from daemon.bucket import agree
 from daemon.domain.audit import stopped
 from daemon.domain.handling import Depth, Executor, Resource
 from daemon.errors import FatalError, OverreadError, RetryableError
@@ -134,6 +135,7 @@ def _hand(house: House) -> Callable[[Resource], bool]:
 
     cap_memory(house.settings.inference.memory_mb)
     end_first()
+    agree(house)
     house.reader.warm()
     process, told = house.process(shadowing(house.settings)), signalled((GIVE_BACK,))
     parent = os.getppid()

@@ -61,6 +61,7 @@ def _examine(house: "House") -> Iterator[Finding]:
         "clock": _clock,
         "disk": _disk,
         "spool": _spool,
+        "bucket": _bucket,
         "cpu": _cpu,
         "port": _port,
         "callers": _callers,
@@ -164,11 +165,21 @@ def _spool(house: "House") -> str:
         studies = sorted({instance.study_instance_uid for instance in house.files.instances(missing)})
         named = f"; have the studies sent again: {', '.join(studies[:_NAMED])}" if studies else ""
         more = f" and {len(studies) - _NAMED} more" if len(studies) > _NAMED else ""
+        waits = "wait on the machine that received them, or " if house.spool.late else ""
         raise OverreadError(
-            f"{len(missing)} files that the ledger promises are gone or cut short, such as {missing[0]}: restore them "
-            f"from a backup{named}{more}"
+            f"{len(missing)} files that the ledger promises {waits}are gone or cut short, such as {missing[0]}: "
+            f"restore them from a backup{named}{more}"
         )
     return "holds every file that the ledger promises"
+
+
+def _bucket(house: "House") -> str:
+    from daemon.bucket import examined
+
+    section = house.settings.bucket
+    if section.credentials_file and (wrong := _secret("bucket.credentials_file", section.credentials_file)):
+        raise OverreadError("; ".join(wrong))
+    return examined(house)
 
 
 def _cpu(house: "House") -> str:

@@ -42,9 +42,8 @@ def receive(house: House, stop: threading.Event, number: int = 0) -> None:
     else:
         house.note_settings("listen")
         for digest in reconcile(house.spool, house.files, arrivals, house.clock):
-            LOGGER.error(
-                "an acknowledged file is gone from the spool: %s; ask its sender to send the study again", digest
-            )
+            gone = "waits on the machine that received it, or is gone" if house.spool.late else "is gone from the spool"
+            LOGGER.error("an acknowledged file %s: %s; ask its sender to send the study again", gone, digest)
     with (
         beside("alive", lambda: intake.alive(house.clock.now()), stop, ALIVE_SECONDS),
         house.listener(intake, shared=number > 0),

@@ -334,19 +334,26 @@ def need_web() -> None:
 @contextmanager
 def _running(config: Path | None, command: str) -> "Iterator[tuple[House, threading.Event]]":
     """Yield the house and what stops us; start and stop are in the audit log."""
-    from daemon import log
+    from daemon import bucket, log
     from daemon.bootstrap import House
     from daemon.config import load
     from daemon.runtime import FORWARD_SECONDS, RUNNING, beside, marked, stop_on_signals
+    from daemon.workforce import by_messages
 
     log.configure()
     stop = stop_on_signals()
     house = House(load(config))
     house.ready()
+    forks = command == "work" and by_messages(house)
+    if not forks:
+        bucket.agree(house)
+    # The one only supervises; the other forks, which no thread of ours may be amid.
+    single = command == "serve" or forks
     with (
         marked(house.settings.data.folder / RUNNING, command),
         house.lifetime(command),
-        beside("audit forwarding", _forwarding(house, command), stop, FORWARD_SECONDS),
+        beside("audit forwarding", None if single else _forwarding(house), stop, FORWARD_SECONDS),
+        beside("upload", None if single else bucket.uploading(house), stop, bucket.UPLOAD_SECONDS),
     ):
         try:
             yield house, stop
@@ -355,13 +362,9 @@ def _running(config: Path | None, command: str) -> "Iterator[tuple[House, thread
             stop.set()
 
 
-def _forwarding(house: "House", command: str) -> "Callable[[], object] | None":
+def _forwarding(house: "House") -> "Callable[[], object] | None":
     """Return what sends this machine's audit trail on; one of its parts does, as long as that lives."""
     from daemon.runtime import FORWARDING, alone
-    from daemon.workforce import by_messages
 
     forwarder = house.forwarder()
-    # The one only supervises; the other forks, which no thread of ours may be amid.
-    if forwarder is None or command == "serve" or (command == "work" and by_messages(house)):
-        return None
-    return alone(house.settings.data.folder / FORWARDING, forwarder.step)
+    return alone(house.settings.data.folder / FORWARDING, forwarder.step) if forwarder else None

@@ -15,6 +15,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from daemon.config.bucket import BucketSection
 from daemon.config.queue import QueueSection
 from daemon.config.sections import (
     AssemblySection,
@@ -50,6 +51,7 @@ class Settings(BaseSettings):
     listener: ListenerSection = ListenerSection()
     tls: TlsSection = TlsSection()
     data: DataSection = DataSection()
+    bucket: BucketSection = BucketSection()
     assembly: AssemblySection = AssemblySection()
     inference: InferenceSection = InferenceSection()
     queue: QueueSection = QueueSection()
@@ -211,6 +213,7 @@ def _absolute(settings: Settings, base: Path) -> Settings:
         "web": settings.web.model_copy(update={"metrics_token_file": token and (base / token).resolve()}),
         "notify": _resolved(settings.notify, base),
         "data": data,
+        "bucket": _resolved(settings.bucket, base),
         "inference": inference,
         "tls": settings.tls.model_copy(update={key: path and (base / path).resolve() for key, path in files.items()}),
         "destination": tuple(resolved(section, base) for section in settings.destination),

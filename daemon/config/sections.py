@@ -25,7 +25,7 @@ from daemon.domain.repository import Repository
 from daemon.domain.trust import ClientTls, Credentials, Proof, ServerTls
 
 # No credentials in the address: they belong in a file.
-_URL = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
+URL = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 AETitle = Annotated[str, AfterValidator(checked_ae_title)]
 # In days; a field names its unit last.
 _UNITS = {"seconds": 1 / 86_400, "minutes": 1 / 1440, "hours": 1 / 24, "days": 1.0}
@@ -229,7 +229,7 @@ class AuditSection(Section):
 class NotifySection(Section):
     """Who is told, without asking, when something is wrong and when all is well again; nothing of a patient."""
 
-    webhook: str = Field("", pattern=rf"^$|{_URL}", description="Address that messages are posted to, as JSON.")
+    webhook: str = Field("", pattern=rf"^$|{URL}", description="Address that messages are posted to, as JSON.")
     webhook_token_file: Path | None = Field(None, description="File with the bearer token that it wants.")
     mail_server: str = Field("", pattern=r"^$|^[^\s:]+:[0-9]{1,5}$", description="HOST:PORT of the mail server.")
     mail_from: str = Field("", description="Who messages are from, such as overread@hospital.example.")
@@ -322,7 +322,7 @@ class DestinationSection(Section):
     port: int | None = Field(None, ge=1, le=65535, description="Its port.")
     commitment: bool = Field(default=True, description="Ask it for Storage Commitment; else results are read back.")
     tls: bool = Field(default=False, description="Call the node by TLS.")
-    url: str | None = Field(None, pattern=_URL, description="Its DICOMweb service, for STOW-RS and QIDO-RS.")
+    url: str | None = Field(None, pattern=URL, description="Its DICOMweb service, for STOW-RS and QIDO-RS.")
     token_file: Path | None = Field(None, description="File with the bearer token that the service wants.")
     password_file: Path | None = Field(None, description="File with one line user:password that the service wants.")
     ca_file: Path | None = Field(None, description="File with the certificates to trust; left out, the public ones.")

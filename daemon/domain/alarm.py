@@ -24,7 +24,8 @@ class Limits:
 class Facts:
     """What alarms are made of; `dead` counts results by destination, `failed` jobs of the last hour.
 
-    `broker` says what is wrong with the broker or who takes its messages, where there is one.
+    `broker` says what is wrong with the broker or who takes its messages, where there is one; `bucket` what has
+    waited for that for too long.
     `unheard` is since when no listener has run, None where one does or nobody knows.
     """
 
@@ -34,6 +35,7 @@ class Facts:
     free_mb: int
     certificates: Sequence[str]
     broker: str = ""
+    bucket: str = ""
     unheard: datetime | None = None
 
 
@@ -90,6 +92,8 @@ def alarms(facts: Facts, limits: Limits, now: datetime) -> Alarms:
         found["disk"] = f"{facts.free_mb} MB free, less than {limits.free_mb}"
     if facts.broker:
         found["broker"] = facts.broker
+    if facts.bucket:
+        found["bucket"] = facts.bucket
     if facts.certificates:
         found["certificates"] = "; ".join(facts.certificates)
     return found

@@ -118,8 +118,16 @@ class Deliver:
         self._post.deliveries.change([_again(d, now, retry, why) for d in over], now)
 
     def _at_hand(self, due: Sequence[DueDelivery]) -> list[DueDelivery]:
-        """Return what has its file; what lost it is dead with that reason, so that it holds nothing else."""
+        """Return what has its file; what lost it is dead with that reason, so that it holds nothing else.
+
+        None has where the spool is in a bucket that does not answer.
+        """
         now = self._clock.now()
+        try:
+            self._post.spool.bring(d.digest for d in due)
+        except RetryableError as error:
+            self._give_up(due, str(error))
+            return []
         here = [d for d in due if self._post.spool.sound(d.digest)]
         detail = "its file is gone from the spool or damaged; restore the spool, then replay it"
         lost = [Change(id=d.id, state=DeliveryState.DEAD, due_at=now, detail=detail) for d in due if d not in here]

@@ -5,7 +5,7 @@ from pathlib import Path
 from daemon.domain.instance import Instance
 from daemon.domain.job import JobInput
 from daemon.domain.reasons import Reason
-from daemon.errors import UnprocessableError
+from daemon.errors import RetryableError, UnprocessableError
 from daemon.services.ports import Files, Spool
 
 
@@ -14,9 +14,13 @@ def instances_of(job_input: JobInput, files: Files, spool: Spool, mend: str) -> 
 
     Raises:
         UnprocessableError: one is not; `mend` is what is then to be done.
+        RetryableError: one may still be on its way here.
     """
     found = files.instances(job_input.instance_digests)
+    spool.bring(one.digest for one in found)
     damaged = sum(not spool.sound(one.digest) for one in found)
+    if damaged and spool.late:
+        raise RetryableError(f"{damaged} of {len(found)} instances are not in the bucket yet, or damaged there")
     if damaged:
         raise UnprocessableError(
             Reason.DAMAGED, f"{damaged} of {len(found)} instances are gone from the spool or damaged; {mend}"

@@ -55,7 +55,9 @@ class Draft(Protocol):
 
 
 class Spool(Protocol):
-    """Durable files by digest."""
+    """Durable files by digest; `late`: what another machine received may come here later than its row."""
+
+    late: bool
 
     def draft(self) -> Draft:
         """Begin a file."""
@@ -67,6 +69,14 @@ class Spool(Protocol):
 
     def path(self, digest: str) -> Path:
         """Return where a file is."""
+        ...
+
+    def bring(self, digests: Iterable[str]) -> None:
+        """Have files here that are soon read."""
+        ...
+
+    def holds(self, digest: str) -> bool:
+        """Return whether there is a file."""
         ...
 
     def sound(self, digest: str) -> bool:

@@ -158,6 +158,8 @@ class Process:
         found = self._stores.files.instances(claimed.input.instance_digests)
         received = sorted(found, key=lambda i: (i.series_instance_uid, i.sop_instance_uid))
         sample = next((i for i in received if self._stores.spool.sound(i.digest)), None)
+        if sample is None and self._stores.spool.late:
+            raise RetryableError(f"none of {len(received)} instances is in the bucket yet, or all are damaged there")
         if sample is None:
             raise UnprocessableError(
                 Reason.DAMAGED,

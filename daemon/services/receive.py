@@ -96,7 +96,7 @@ class Incoming:
         and mends both.
 
         Raises:
-            RetryableError: retention deleted it before its row promised it anew.
+            RetryableError: retention deleted it before its row promised it anew, or the bucket does not take it.
             OSError: the disk refuses it.
         """
         if self._oversize:
@@ -104,7 +104,7 @@ class Incoming:
             return Verdict.TOO_LARGE
         try:
             self._draft.settle()
-        except OSError:
+        except (OSError, RetryableError):
             self._draft.drop()
             raise
         reach(Point.FILE_KEPT)
@@ -129,7 +129,7 @@ class Incoming:
         if verdict is Verdict.OURS:
             self._draft.drop()
             return verdict
-        if verdict is Verdict.DUPLICATE and not self._draft.path.exists():
+        if verdict is Verdict.DUPLICATE and not self._reception.spool.holds(self._draft.digest):
             raise RetryableError("the copy that was here was being freed; it is taken when it is sent again")
         reach(Point.INSTANCE_RECORDED)
         return verdict
@@ -160,11 +160,16 @@ def reconcile(spool: Spool, files: Files, intake: Intake, clock: Clock) -> list[
 
     A file without row was never acknowledged, so its sender sends it again: after an hour it is deleted. A row without
     its whole file was being received when the power failed, and is mended when its sender sends it again; if it is
-    older it is a broken promise that only an administrator can mend. It is reported, never hidden.
+    older it is a broken promise that only an administrator can mend. It is reported, never hidden. Where the spool is
+    in a bucket that does not answer, nothing is looked through.
     """
     intake.close_all(clock.now())
-    spool.sweep(set(files.kept()), ABANDONED)
-    return lacking(spool, files)
+    try:
+        spool.sweep(set(files.kept()), ABANDONED)
+        return lacking(spool, files)
+    except RetryableError as error:
+        LOGGER.warning("the spool was not looked through: %s", error)
+        return []
 
 
 def lacking(spool: Spool, files: Files) -> list[str]:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from daemon.clock import Clock
 from daemon.domain.feedback import Outcome, Returned, link
-from daemon.errors import RefusedError
+from daemon.errors import RefusedError, RetryableError
 from daemon.results.returned import claims, compare
 from daemon.services.ports import Reviews, Spool
 
@@ -29,7 +29,11 @@ class Review:
         due = self._reviews.claim(self._clock.now(), LEASE)
         if due is None:
             return 0
-        outcome = self._outcome(due)
+        try:
+            outcome = self._outcome(due)
+        except RetryableError as error:
+            LOGGER.warning("feedback %d is looked at again: %s", due.id, error)
+            return 0
         self._reviews.settle(due.id, outcome, self._clock.now())
         LOGGER.info(
             "feedback %d: %s, job %s, by %s", due.id, outcome.state.value, outcome.job_id, outcome.evidence or "nothing"
@@ -40,6 +44,8 @@ class Review:
         if due.attempts > ATTEMPTS:
             return Outcome(detail=f"whoever looked at it died {ATTEMPTS} times; it is not looked at again")
         if not self._spool.sound(due.digest):
+            if self._spool.late:
+                raise RetryableError("it is not in the bucket yet, or damaged there")
             return Outcome(detail="its file is damaged on the disk; send it again")
         try:
             found = self._linked(due)

@@ -132,6 +132,9 @@ class Draft:
 class Spool:
     """A folder of kept files (`objects`) and of files on their way in (`incoming`)."""
 
+    # Whether what another machine received may come here later than its row.
+    late = False
+
     def __init__(self, root: Path, headroom: int) -> None:
         """Make the folders where they are missing; `headroom` in bytes is what must stay free on the disk."""
         self.root = root
@@ -155,6 +158,13 @@ class Spool:
         """Return where the file of `digest` is, or would be."""
         return place(self._objects, digest)
 
+    def bring(self, digests: Iterable[str]) -> None:
+        """Have files here that are soon read; they are."""
+
+    def holds(self, digest: str) -> bool:
+        """Return whether there is a file of `digest`, whole or not."""
+        return self.path(digest).exists()
+
     def sound(self, digest: str) -> bool:
         """Return whether the file of `digest` is there and its bytes still have that digest."""
         try:
@@ -165,7 +175,10 @@ class Spool:
 
     def put(self, content: bytes) -> tuple[str, int]:
         """Keep `content`; return its digest and size."""
-        draft = self.draft()
+        return self._kept(self.draft(), content)
+
+    @staticmethod
+    def _kept(draft: Draft, content: bytes) -> tuple[str, int]:
         try:
             draft.write(content)
             draft.keep()
@@ -210,7 +223,7 @@ class Spool:
         """Settle what a sweep that was killed left aside."""
         with suppress(FileNotFoundError):
             if aside.stem in kept:
-                self._put_back(aside, self.path(aside.stem))
+                self._put_back(aside, place(self._objects, aside.stem))
             elif _touched(aside) < before:
                 aside.unlink()
 

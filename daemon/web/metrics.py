@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from daemon import __version__
 from daemon.bootstrap import House
+from daemon.bucket import backlog
 from daemon.dimse.certificates import OURS, expiries
 from daemon.domain.job import JobState
 from daemon.domain.pause import Activity
@@ -173,6 +174,10 @@ def _surroundings(console: Console) -> Iterator[Metric]:
     disk = shutil.disk_usage(house.spool.root)
     yield GaugeMetricFamily("overread_disk_free_bytes", "Free on the data folder's disk.", value=disk.free)
     yield GaugeMetricFamily("overread_disk_size_bytes", "Size of the data folder's disk.", value=disk.total)
+    waits = backlog(house)
+    size, seconds = (waits.size, waits.seconds) if waits else (0, 0.0)
+    yield GaugeMetricFamily("overread_bucket_backlog_bytes", "Waits on this disk for the bucket.", value=size)
+    yield GaugeMetricFamily("overread_bucket_backlog_age_seconds", "How long ago the oldest of it came.", value=seconds)
     circuits = house.circuits.all()
     up: Values = {(name,): float(name not in circuits) for name in house.destinations()}
     yield _gauge("overread_destination_up", "1 where a destination was reached when last called.", ["destination"], up)

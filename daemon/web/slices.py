@@ -184,6 +184,7 @@ def read_some(spool: Spool, some: Sequence[Instance]) -> SourceSeries:
     Raises:
         HTTPException: a file is gone (404), or they are no stack of grey images (422).
     """
+    spool.bring(one.digest for one in some)
     paths = [spool.path(one.digest) for one in some]
     if not all(path.exists() for path in paths):
         raise HTTPException(404, "The slice is not in the spool any longer.")

@@ -61,6 +61,7 @@ def _all(request: Request, visitor: Visitor, console: Console, sought: Wanted) -
         raise HTTPException(406, f'More than one object comes as multipart/related; type="{DICOM}".')
     holdings = held(console, sought)
     spool, taken = console.house.spool, syntaxes(request, DICOM)
+    spool.bring(holding.digest for holding in holdings)
     if not all(spool.path(holding.digest).exists() for holding in holdings):
         raise HTTPException(404, "Not all of that is in the spool any longer.")
     found = [(holding, holding.transfer_syntax_uid) for holding in holdings]
