@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from daemon.domain.model_bundle import Calibration, folders
 from daemon.domain.provider import Provider
-from daemon.inference.mc_dropout import calibrated
 from daemon.inference.novelty import describe
 from daemon.inference.provider import ProviderError
 from daemon.inference.session import Model, goldens, replay, verify
@@ -20,13 +19,13 @@ from daemon.inference.session import Model, goldens, replay, verify
 Array = NDArray[np.float32]
 Outputs = Mapping[str, Array]
 
-# By how much an answer of the golden input may differ, member by member. Probabilities are calibrated; the outline is
-# that of one pass at the bundle's threshold; the hazard ratio is exp(|difference of risk|) - 1.
+# By how much an answer of the golden input may differ, member by member: hazards by exp(|difference of risk|) - 1, the
+# outline of one pass, the mean of voxels' log-odds. Log-odds and probabilities are calibrated.
 LIMITS = {
     "tumour probability": 0.02,
-    "hazard ratio": 0.05,
+    "hazard": 0.05,
     "Dice lost": 0.01,
-    "mean voxel probability": 0.005,
+    "voxel log-odds": 0.1,
     "novelty": 0.05,
 }
 _JUDGED = ("tumour_logit", "risk", "logits")
@@ -89,18 +88,17 @@ def distances(stored: Outputs, got: Outputs, model: Model) -> dict[str, float]:
     return {name: float(np.nan_to_num(value, nan=np.inf)) for name, value in zip(LIMITS, found, strict=True)}
 
 
-def _member(stored: Outputs, got: Outputs, place: str, calibration: Calibration) -> tuple[float, float, float, float]:
+def _member(stored: Outputs, got: Outputs, place: str, fit: Calibration) -> tuple[float, float, float, float]:
     """Return what `distances` does of one member, in that order, but for novelty, which is of all together."""
     theirs, ours = ({name: outputs[f"{place}{name}"] for name in _JUDGED} for outputs in (stored, got))
-    tumours = [
-        _sigmoid(calibration.platt_slope * o["tumour_logit"] + calibration.platt_intercept) for o in (theirs, ours)
-    ]
-    voxels = [calibrated(_sigmoid(o["logits"]), np.zeros_like(o["logits"]), calibration)[0] for o in (theirs, ours)]
+    tumours = [_sigmoid(fit.platt_slope * one["tumour_logit"] + fit.platt_intercept) for one in (theirs, ours)]
+    odds = [fit.voxel_slope * one["logits"] + fit.voxel_intercept for one in (theirs, ours)]
+    outlines = [_sigmoid(one) >= fit.mask_threshold for one in odds]
     return (
         float(np.abs(tumours[0] - tumours[1]).max()),
         float(np.expm1(np.abs(theirs["risk"] - ours["risk"])).max()),
-        1 - dice(*(v >= calibration.mask_threshold for v in voxels)),
-        float(np.abs(voxels[0] - voxels[1]).mean()),
+        1 - dice(*outlines),
+        float(np.abs(odds[0] - odds[1]).mean()),
     )
 
 
