@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import sys
 from collections import Counter
+from contextlib import redirect_stdout
 
 import onnxruntime
 
@@ -49,7 +51,9 @@ class Engine:
             self._options.add_provider_for_devices([_plugged()], {"load_config": _openvino_settings(threads)})
             self._providers = None
         elif provider.by_gpu:
-            onnxruntime.preload_dlls()
+            # It prints what is missing, and our standard output may be JSON.
+            with redirect_stdout(sys.stderr):
+                onnxruntime.preload_dlls()
             self._options.use_deterministic_compute = True
             above = [(_NAMES[Provider.TENSORRT], _TENSORRT_OPTIONS)] if provider is Provider.TENSORRT else []
             self._providers = [*above, (_NAMES[Provider.CUDA], _CUDA_OPTIONS), (_CPU, {})]
@@ -58,22 +62,29 @@ class Engine:
         """Open a graph; its session keeps the CPU memory of its runs for the next where there is an `arena`.
 
         Raises:
-            ProviderError: none of it would run on the provider.
-            Exception: ONNX Runtime refuses the graph, by a class of its own per fault.
+            ProviderError: the provider refuses it or runs none of it.
+            Exception: ONNX Runtime refuses it on the CPU, by a class of its own per fault.
         """
         self._options.enable_cpu_mem_arena = arena
-        # ONNX Runtime takes the next provider where one cannot start; what it then says of it goes to the log alone.
-        session = onnxruntime.InferenceSession(content, self._options, providers=self._providers)
+        try:
+            session = onnxruntime.InferenceSession(content, self._options, providers=self._providers, enable_fallback=0)
+        except Exception as error:
+            if self.provider is Provider.CPU:
+                raise
+            raise ProviderError(
+                f"inference.provider = {self.provider} cannot open a graph ({str(error).strip()}); mend that, or set it to cpu"
+            ) from error
         if self.provider is not Provider.CPU:
             self._note(session)
         return session
 
     def _note(self, session: onnxruntime.InferenceSession) -> None:
         wanted = _NAMES[self.provider]
+        # A provider that cannot start is left out, and the next one taken, with a line in the log alone.
         if wanted not in session.get_providers():
             raise ProviderError(
-                f"inference.provider = {self.provider} cannot start on this machine; ONNX Runtime has said above what "
-                "it lacks (a driver or a library): install that, or set it to cpu"
+                f"inference.provider = {self.provider} cannot start on this machine: ONNX Runtime has logged what it "
+                "lacks, a driver or a library; install that, or set it to cpu"
             )
         nodes = Counter({part.ep_name: len(part.get_nodes()) for part in session.get_provider_graph_assignment_info()})
         if not nodes[wanted]:
