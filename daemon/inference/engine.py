@@ -71,8 +71,9 @@ class Engine:
         except Exception as error:
             if self.provider is Provider.CPU:
                 raise
+            cause = str(error).strip()
             raise ProviderError(
-                f"inference.provider = {self.provider} cannot open a graph ({str(error).strip()}); mend that, or set it to cpu"
+                f"inference.provider = {self.provider} cannot open a graph ({cause}); mend that, or set it to cpu"
             ) from error
         if self.provider is not Provider.CPU:
             self._note(session)
