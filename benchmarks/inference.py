@@ -1,6 +1,7 @@
 """How much faster MC-dropout is here than 30 plain passes, and what INT8 gives per graph.
 
-Run as `python -m benchmarks.inference [--passes 30] [--threads 2]`. One head of 155 x 240 x 240 voxels. The plain way
+Run as `python -m benchmarks.inference [--passes 30] [--threads 2]`, or with `--provider openvino` to see execution
+providers side by side instead. One head of 155 x 240 x 240 voxels. The plain way
 runs the same network in torch FP32, encoder included, once per pass over the whole volume; ours runs before and after
 it, so that a busy machine slows both. Graphs are run in turn on the same input; what counts is the median of ratios.
 """
@@ -18,8 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.providers import compare
 from daemon.config import bundled_models
 from daemon.domain.model_bundle import Manifest
+from daemon.domain.provider import Provider
 from daemon.imaging.steps import Prepared, neighbour_stack, normalise
 from daemon.imaging.volume import Grid
 from daemon.inference.bundle import Bundle, installed
@@ -160,11 +163,16 @@ def main() -> None:
     parser.add_argument("--bundle", default="brain-mri")
     parser.add_argument("--passes", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--provider", nargs="+", type=Provider, default=[], help="beside cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     bundle = next(b for b in installed(bundled_models()) if b.ref.name == args.bundle)
-    model = Model(bundle, threads=args.threads)
     prepared = head(bundle.manifest)
+    if args.provider:
+        for line in compare(bundle, args.provider, prepared, args.passes, args.threads):
+            print(line, flush=True)
+        return
+    model = Model(bundle, threads=args.threads)
     before, explored = ours(model, prepared, args.passes)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     plain = naive(network(bundle.manifest), prepared, bundle.manifest, args.passes)

@@ -33,6 +33,7 @@ from daemon.domain.model_bundle import InstalledBundle
 from daemon.domain.pause import Activity
 from daemon.errors import FatalError
 from daemon.inference.bundle import Bundle, needed
+from daemon.inference.provider import need
 from daemon.ledger.circuits import Circuits
 from daemon.ledger.deliveries import Deliveries
 from daemon.ledger.engine import connect
@@ -153,7 +154,8 @@ class House:
 
     @cached_property
     def bundles(self) -> tuple[Bundle, ...]:
-        """Return the installed models' bundles, as `needed` does."""
+        """Return the installed models' bundles, as `needed` does, once `need` has found what is to run them."""
+        need(self.settings.inference.provider)
         return needed(self.settings.models(), self.settings.inference.trusted_keys)
 
     @cached_property
@@ -162,7 +164,7 @@ class House:
         from daemon.inference.reader import BundleReader
 
         section = self.settings.inference
-        return BundleReader(self.bundles, threads=section.threads, passes=section.passes)
+        return BundleReader(self.bundles, threads=section.threads, passes=section.passes, provider=section.provider)
 
     @cached_property
     def trail(self) -> Trail:

@@ -78,7 +78,9 @@ def second(house: House, waits: Callable[[], bool]) -> Second:
     def reader() -> BundleReader:
         if not made:
             bundles = candidates(house.settings)
-            made.append(BundleReader(bundles, threads=section.threads, passes=section.passes, pace=pace))
+            threads, passes = section.threads, section.passes
+            read = BundleReader(bundles, threads=threads, passes=passes, provider=section.provider, pace=pace)
+            made.append(read)
         return made[0]
 
     stores = SecondStores(seconds=Seconds(house.engine), files=house.files, spool=house.spool)

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from daemon.cli.output import EXIT_ERROR, ConfigOption, JsonOption, table
+from daemon.cli.provider import providers
 from daemon.errors import OverreadError
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from daemon.inference.bundle import Bundle
 
 
+MeasureOption = Annotated[
+    bool, typer.Option("--measure", help="Time the execution providers, though there be but one; several always are.")
+]
 # Between two machines that share a ledger, or two looks at the clock.
 _TOLERANCE = timedelta(minutes=2)
 # Of many studies so many are named.
@@ -38,7 +42,7 @@ class Finding:
     detail: str
 
 
-def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def doctor(config: ConfigOption = None, measure: MeasureOption = False, as_json: JsonOption = False) -> None:
     """Check configuration, ledger, callers, certificates, models, clock and much more; exit 1 if one is not well."""
     from daemon.bootstrap import House
     from daemon.config import load
@@ -48,13 +52,13 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     except OverreadError as error:
         findings = [Finding(check="configuration", ok=False, detail=str(error))]
     else:
-        findings = [Finding(check="configuration", ok=True, detail="valid"), *_examine(house)]
+        findings = [Finding(check="configuration", ok=True, detail="valid"), *_examine(house, measure=measure)]
     table("checks", findings, ("check", "ok", "detail"), as_json=as_json)
     if not all(f.ok for f in findings):
         raise typer.Exit(EXIT_ERROR)
 
 
-def _examine(house: "House") -> Iterator[Finding]:
+def _examine(house: "House", *, measure: bool) -> Iterator[Finding]:
     checks: dict[str, Callable[[House], str]] = {
         "ledger": _ledger,
         "pauses": _pauses,
@@ -67,6 +71,7 @@ def _examine(house: "House") -> Iterator[Finding]:
         "callers": _callers,
         "tls": _tls,
         "models": _models,
+        "provider": lambda house: providers(house, measure=measure),
         "shadow": _shadow,
         "broker": _broker,
         "console": _console,
@@ -345,24 +350,24 @@ def _models(house: "House") -> str:
     found = installed(house.settings.models(), house.settings.inference.trusted_keys)
     if not found:
         raise OverreadError(f"none in {house.settings.models()}: set inference.models or install a bundle")
-    return _golden(found)
+    return _golden(house, found)
 
 
 def _shadow(house: "House") -> str:
     from daemon.second import shadows
 
-    return _golden(shadows(house.settings)) or "none: inference.shadow names no folder"
+    return _golden(house, shadows(house.settings)) or "none: inference.shadow names no folder"
 
 
-def _golden(bundles: "tuple[Bundle, ...]") -> str:
+def _golden(house: "House", bundles: "tuple[Bundle, ...]") -> str:
     """Return the bundles in words; raises OverreadError where one does not give here what its maker saw."""
-    from daemon.inference.session import Model, verify
+    from daemon.inference.agreement import examine
+    from daemon.inference.session import Model
 
+    provider = house.settings.inference.provider
     for bundle in bundles:
-        wrong = verify(Model(bundle))
-        if wrong:
-            raise OverreadError(
-                f"{bundle.ref.name}: this machine does not reproduce its golden outputs ({', '.join(wrong)}); "
-                "install the onnxruntime version that the bundle names"
-            )
+        verdict = examine(Model(bundle, provider=provider))
+        if not verdict.ok:
+            mend = "install the onnxruntime version that the bundle names, or set inference.provider = cpu"
+            raise OverreadError(f"{bundle.ref.name} on {provider}: {verdict.detail}; {mend}")
     return ", ".join(f"{one.ref.name} {one.ref.version} ({one.signature})" for one in bundles)

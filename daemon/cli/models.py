@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from daemon.cli.output import EXIT_ERROR, ConfigOption, JsonOption, emit, plain, table
+from daemon.domain.provider import Provider
 
 if TYPE_CHECKING:
     from daemon.inference.bundle import Bundle
@@ -120,19 +121,26 @@ def shadow(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def verify(config: ConfigOption = None, models: ModelsOption = None, as_json: JsonOption = False) -> None:
-    """Check signatures and digests, run every bundle's golden input; exit 1 where a single bit differs."""
+def verify(
+    config: ConfigOption = None,
+    models: ModelsOption = None,
+    provider: Annotated[Provider | None, typer.Option(help="What runs them; else the configured one.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check signatures and digests, run every bundle's golden input; exit 1 where what comes of it differs.
+
+    By a single bit on the CPU, by more than the stated limits on another provider.
+    """
+    from daemon.inference.agreement import examine
     from daemon.inference.bundle import needed
     from daemon.inference.session import Model
-    from daemon.inference.session import verify as golden
 
-    folder, keys = _configured(config)
+    configured = _configured(config)
     rows = []
-    for bundle in needed(models or folder, keys):
-        wrong = golden(Model(bundle))
-        detail = f"differs in {', '.join(wrong)}" if wrong else "golden outputs reproduced to the bit"
+    for bundle in needed(models or configured.folder, configured.keys):
+        verdict = examine(Model(bundle, provider=provider or configured.provider))
         named = {"name": bundle.ref.name, "version": bundle.ref.version, "signature": bundle.signature}
-        rows.append(_Verified(**named, ok=not wrong, detail=detail))
+        rows.append(_Verified(**named, ok=verdict.ok, detail=verdict.detail))
     table("models", rows, ("name", "version", "ok", "signature", "detail"), as_json=as_json)
     if not all(row.ok for row in rows):
         raise typer.Exit(EXIT_ERROR)
@@ -141,12 +149,21 @@ def verify(config: ConfigOption = None, models: ModelsOption = None, as_json: Js
 def _bundles(config: Path | None, models: Path | None) -> "tuple[Bundle, ...]":
     from daemon.inference.bundle import installed
 
-    folder, keys = _configured(config)
-    return installed(models or folder, keys)
+    configured = _configured(config)
+    return installed(models or configured.folder, configured.keys)
 
 
-def _configured(config: Path | None) -> tuple[Path, tuple[Path, ...]]:
-    """Return the folder of bundles and the trusted keys; where nothing is configured, what came along and none."""
+@dataclass(frozen=True, kw_only=True)
+class _Configured:
+    """Where bundles are, who must have signed them, and what runs them."""
+
+    folder: Path
+    keys: tuple[Path, ...] = ()
+    provider: Provider = Provider.CPU
+
+
+def _configured(config: Path | None) -> _Configured:
+    """Return what is configured; where nothing is, the bundles that came along, signed or not."""
     from daemon import config as configuration
     from daemon.errors import FatalError
 
@@ -155,6 +172,7 @@ def _configured(config: Path | None) -> tuple[Path, tuple[Path, ...]]:
     except FatalError:
         if config is not None:
             raise
-        return configuration.bundled_models(), ()
+        return _Configured(folder=configuration.bundled_models())
     settings = configuration.load(path)
-    return settings.models(), settings.inference.trusted_keys
+    section = settings.inference
+    return _Configured(folder=settings.models(), keys=section.trusted_keys, provider=section.provider)

@@ -21,6 +21,7 @@ from daemon.domain.assembly import Asking, Patience, Retrieval
 from daemon.domain.delivery import Destination
 from daemon.domain.identity import User
 from daemon.domain.output import ALWAYS, OutputKind, Replacement, check_replacements
+from daemon.domain.provider import Provider
 from daemon.domain.repository import Repository
 from daemon.domain.trust import ClientTls, Credentials, Proof, ServerTls
 
@@ -185,11 +186,26 @@ class InferenceSection(Section):
     passes: int | None = Field(None, ge=2, description="MC-dropout passes; left out, as many as the bundle says.")
     workers: int = Field(1, ge=0, description="Worker processes.")
     threads: int = Field(2, ge=1, description="CPU threads of each worker.")
+    provider: Provider = Field(
+        Provider.CPU,
+        description="What runs the models: cpu; openvino (`pip install overread[openvino]`); cuda or tensorrt, on an "
+        "NVIDIA GPU. What gives other answers is refused; `doctor` says which is the fastest that does not.",
+    )
     lease_seconds: float = Field(30, gt=1, description="A worker unheard of for this long loses its job to another.")
     job_minutes: float = Field(30, gt=0, description="A job that takes longer has failed.")
     stop_seconds: float = Field(60, gt=0, description="When stopped, a job under way is given back after this long.")
     memory_mb: int = Field(0, ge=0, description="Memory of each worker; a job that needs more has failed. 0: no limit.")
     worker_deaths: int = Field(5, ge=1, description="A job at which so many workers died has failed.")
+
+    @model_validator(mode="after")
+    def _mapped(self) -> Self:
+        # CUDA maps the memory of host and GPU into one range of addresses, of which RLIMIT_AS counts all.
+        if self.provider.by_gpu and self.memory_mb:
+            raise ValueError(
+                f"memory_mb = {self.memory_mb} bounds addresses, of which {self.provider} takes far more than it uses; "
+                "set memory_mb = 0"
+            )
+        return self
 
 
 class ResultsSection(Section):

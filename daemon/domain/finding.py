@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from daemon.domain.provider import Provider
+
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
@@ -114,7 +116,7 @@ class Findings:
     `survival_risk` and `risk_class` are None, and `survival` is empty, where the bundle's survival was not fitted.
     `survival` maps years (1, 2, 5) to the probability of being alive then. `volume_ml` bounds the volume of all lesions
     together, None where nothing is outlined or the bundle states no interval. `novelty` is how unlike the training the
-    study is, None where the bundle cannot tell.
+    study is, None where the bundle cannot tell. `provider` is what the bundle ran on.
     """
 
     answer: Answer
@@ -128,3 +130,4 @@ class Findings:
     novelty: float | None = None
     passes: int
     seed: int
+    provider: Provider = Provider.CPU

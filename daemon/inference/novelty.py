@@ -45,6 +45,10 @@ class Bank:
         apart = np.sqrt(((self.rows - place) ** 2).mean(axis=1))
         return float(np.partition(apart, self.neighbours - 1)[self.neighbours - 1])
 
+    def moved(self, change: Array) -> float:
+        """Return by how much `distance` can differ at most where a description does by `change`."""
+        return float(np.sqrt(((change / self.scale) ** 2).mean()))
+
     def save(self, path: Path) -> None:
         """Write the bank."""
         np.savez_compressed(

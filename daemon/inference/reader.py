@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 
 from daemon.domain.decision import RawNumbers, decide
 from daemon.domain.model_bundle import BundleRef, InstalledBundle
+from daemon.domain.provider import Provider
 from daemon.domain.reasons import Reason
 from daemon.errors import FatalError, UnprocessableError
 from daemon.imaging.lesions import Maps, measure
 from daemon.imaging.reading import Reading
 from daemon.imaging.steps import prepare, to_grid
 from daemon.imaging.volume import Grid, Volume
+from daemon.inference.agreement import check
 from daemon.inference.bundle import Bundle, load_bundle
 from daemon.inference.mc_dropout import CELL, Inference, infer
+from daemon.inference.provider import ProviderError, need
 from daemon.inference.session import Model
 
 LOGGER = logging.getLogger(__name__)
@@ -50,7 +53,7 @@ def read_study(volumes: Mapping[str, Volume], model: Model, key: str, passes: in
     maps = Maps(probability=probability, sd=sd, suv=suv)
     lesions, labels = measure(maps, reference.grid, calibration.mask_threshold, calibration.min_lesion_ml)
     measures = replace(numbers(raw, calibration.mask_threshold), novelty=model.novelty(raw.embedding))
-    findings = decide(measures, lesions, calibration)
+    findings = replace(decide(measures, lesions, calibration), provider=model.engine.provider)
     if not findings.lesions:
         labels = np.zeros_like(labels)
     measured = time.perf_counter()
@@ -94,7 +97,7 @@ def numbers(raw: Inference, mask_threshold: float) -> RawNumbers:
 
 
 class BundleReader:
-    """Reads with installed bundles; a bundle's graphs are loaded when first needed and stay.
+    """Reads with installed bundles on one provider; a bundle's graphs are loaded when first needed and stay.
 
     `pace` is called again and again during a read, and may raise to break it off.
     """
@@ -105,8 +108,16 @@ class BundleReader:
         *,
         threads: int,
         passes: int | None = None,
+        provider: Provider = Provider.CPU,
         pace: Callable[[], None] = lambda: None,
     ) -> None:
+        """Hold what to read with.
+
+        Raises:
+            ProviderError: `provider` is not installed.
+        """
+        need(provider)
+        self._provider = provider
         self._bundles = {bundle.ref: bundle for bundle in bundles}
         self._models: dict[BundleRef, Model] = {}
         self._threads = threads
@@ -118,17 +129,22 @@ class BundleReader:
         return tuple(InstalledBundle(ref=ref, manifest=b.manifest) for ref, b in self._bundles.items())
 
     def warm(self) -> None:
-        """Load every bundle, so that the first study waits for none; what cannot be loaded is told at its job."""
+        """Load every bundle, so that the first study waits for none; what cannot be loaded is told at its job.
+
+        Raises:
+            ProviderError: one cannot be run on the provider, or gives other answers there.
+        """
         for ref, bundle in self._bundles.items():
             with suppress(UnprocessableError):
                 self._models.setdefault(ref, self._load(bundle))
-        LOGGER.info("%d of %d models loaded", len(self._models), len(self._bundles))
+        LOGGER.info("%d of %d models loaded on %s", len(self._models), len(self._bundles), self._provider)
 
     def read(self, ref: BundleRef, volumes: Mapping[str, Volume], study_uid: str, passes: int | None = None) -> Reading:
         """Read `volumes` with the bundle `ref`; the same study, bundle and `passes` give the same answer.
 
         Raises:
             UnprocessableError: that bundle is not installed (any more), or was damaged since the start.
+            ProviderError: as `warm` does, where that was not called.
         """
         if ref not in self._bundles:
             raise UnprocessableError(
@@ -141,7 +157,10 @@ class BundleReader:
         """Load a bundle that must still be the one that was there at the start, which may be weeks ago."""
         try:
             again = load_bundle(bundle.path)
-            model = Model(again, threads=self._threads, pace=self._pace)
+            model = Model(again, threads=self._threads, provider=self._provider, pace=self._pace)
+            check(model)
+        except ProviderError:
+            raise
         except (FatalError, OSError) as error:
             raise UnprocessableError(
                 Reason.MODEL, f"bundle {bundle.ref.name} cannot be loaded ({error}); mend it, restart, retry the job"

@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from daemon.domain.model_bundle import Dropout, Graphs, Manifest, folders
+from daemon.domain.provider import Provider
 from daemon.errors import FatalError
 from daemon.inference.bundle import GOLDEN, Bundle
+from daemon.inference.engine import Engine
 from daemon.inference.novelty import Bank
+from daemon.inference.provider import ProviderError
 
 # How a tensor says that its values are in another file (`external_data`, key "location"), as protobuf writes it.
 _ELSEWHERE = b"\x0a\x08location\x12"
@@ -29,10 +31,6 @@ def _whole(bundle: Bundle, name: str) -> bytes:
     return content
 
 
-def _session(content: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
 @contextmanager
 def _memory_told() -> Iterator[None]:
     """Raise a MemoryError where ONNX Runtime says that memory ran out, which it does by two classes of its own."""
@@ -45,27 +43,24 @@ def _memory_told() -> Iterator[None]:
 
 
 class Member:
-    """Runs one network's encoder, decoder and heads; the same input gives the same bits on any number of threads."""
+    """Runs one network's encoder, decoder and heads; on the CPU the same input gives the same bits with any threads."""
 
-    def __init__(
-        self, bundle: Bundle, graphs: Graphs, options: onnxruntime.SessionOptions, pace: Callable[[], None]
-    ) -> None:
+    def __init__(self, bundle: Bundle, graphs: Graphs, engine: Engine, pace: Callable[[], None]) -> None:
         """Load the graphs; `pace` is called before each run of one, and may raise to break off.
 
         Raises:
+            ProviderError: the engine's provider runs none of a graph.
             FatalError: ONNX Runtime refuses a graph, for an operator that it does not know among others, or a graph
                 keeps values outside its file.
         """
         self._pace = pace
         contents = [_whole(bundle, name) for name in graphs.files]
-        options.enable_cpu_mem_arena = True
         try:
             with _memory_told():
-                self._encoder, self._decoder = (_session(content, options) for content in contents[:2])
+                self._encoder, self._decoder = (engine.open(content, arena=True) for content in contents[:2])
                 # These read a whole study at once: an arena would keep what that took for as long as the worker lives.
-                options.enable_cpu_mem_arena = False
-                self._heads = _session(contents[2], options)
-        except MemoryError:
+                self._heads = engine.open(contents[2], arena=False)
+        except (MemoryError, ProviderError):
             raise
         except Exception as error:
             # ONNX Runtime raises a class of its own per fault, all under Exception.
@@ -97,19 +92,23 @@ class Member:
 class Model:
     """A bundle's networks, one or an ensemble's `members`, and what it knows of its training."""
 
-    def __init__(self, bundle: Bundle, *, threads: int = 2, pace: Callable[[], None] = lambda: None) -> None:
-        """Load all graphs; `pace` is called before each run of one, and may raise to break off.
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threads: int = 2,
+        provider: Provider = Provider.CPU,
+        pace: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Load all graphs onto `provider`; `pace` is called before each run of one, and may raise to break off.
 
         Raises:
+            ProviderError: the provider is not installed, cannot start or runs none of a graph.
             FatalError: a graph or the novelty bank cannot be loaded.
         """
         self.bundle = bundle
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.members = tuple(Member(bundle, graphs, options, pace) for graphs in bundle.manifest.members)
+        self.engine = Engine(provider, threads)
+        self.members = tuple(Member(bundle, graphs, self.engine, pace) for graphs in bundle.manifest.members)
         bank = bundle.manifest.novelty
         self._bank = Bank.parse(bundle.content(bank), bank) if bank else None
 
@@ -122,17 +121,30 @@ class Model:
         """Return how far a study (d,) is from those the model was trained on; 0 where the bundle has no bank."""
         return self._bank.distance(embedding) if self._bank else 0.0
 
+    def novelty_moved(self, change: Array) -> float:
+        """Return by how much `novelty` can differ at most where the embedding does by `change` (d,)."""
+        return self._bank.moved(change) if self._bank else 0.0
+
+
+def goldens(bundle: Bundle) -> dict[str, Array]:
+    """Return the bundle's golden input and, of every member, the outputs that its maker saw.
+
+    Raises:
+        FatalError: they are missing.
+    """
+    path = bundle.path / GOLDEN
+    if not path.is_file():
+        raise FatalError(f"bundle {bundle.ref.name}: {GOLDEN} is missing; install the bundle anew")
+    with np.load(path) as golden:
+        return {name: golden[name] for name in golden.files}
+
 
 def verify(model: Model) -> tuple[str, ...]:
     """Run the bundle's golden input and return the names of outputs that differ by a single bit.
 
     An empty answer means that this machine gives what the bundle's maker saw.
     """
-    path = model.bundle.path / GOLDEN
-    if not path.is_file():
-        raise FatalError(f"bundle {model.bundle.ref.name}: {GOLDEN} is missing; install the bundle anew")
-    with np.load(path) as golden:
-        stored = {name: golden[name] for name in golden.files}
+    stored = goldens(model.bundle)
     got = replay(model, stored)
     return tuple(sorted(name for name, value in got.items() if not np.array_equal(value, stored.get(name, ()))))
 

@@ -11,6 +11,7 @@ from daemon import uids
 from daemon.domain.finding import Findings
 from daemon.domain.instance import Instance, by_series, in_words
 from daemon.domain.model_bundle import BundleRef, InstalledBundle
+from daemon.domain.provider import Provider
 from daemon.domain.reasons import REPORTED, SENTENCES, Reason
 from daemon.domain.references import Reference
 from daemon.imaging.read import SourceSeries
@@ -157,13 +158,15 @@ class ResultContext(Origin):
     @property
     def parameters(self) -> tuple[str, ...]:
         """Return what the algorithm ran with."""
-        manifest = self.bundle.manifest
+        manifest, provider = self.bundle.manifest, self.findings.provider
         return (
             f"bundle sha256 {self.bundle.ref.digest}",
             f"quantisation {manifest.quantisation}",
             f"MC-dropout passes {self.passes}",
             f"dropout rate {manifest.dropout.rate}",
             f"seed {self.findings.seed}",
+            # Of the CPU nothing is said: it is what the bundle's own figures are of.
+            *([f"execution provider {provider}"] if provider is not Provider.CPU else []),
         )
 
 

@@ -19,6 +19,7 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Paragraph, Table, TableStyle
 
 from daemon.domain.finding import Estimate, Findings, Lesion
+from daemon.domain.provider import Provider
 from daemon.imaging.reading import Reading
 from daemon.results import wording
 from daemon.results.context import ResultContext
@@ -229,10 +230,11 @@ def _model_and_limits(canvas: Canvas, context: ResultContext, top: float) -> Non
 
 def _model(context: ResultContext) -> Iterator[str]:
     manifest, ref = context.bundle.manifest, context.bundle.ref
-    calibration = manifest.calibration
+    calibration, provider = manifest.calibration, context.findings.provider
     yield f"{manifest.title}: {ref.name} {ref.version}, SHA-256 {ref.digest[:16]}, weights {manifest.licence}"
     yield f"Quantisation: {manifest.quantisation}"
-    yield f"{context.passes} MC-dropout passes at rate {manifest.dropout.rate}, seed {context.findings.seed}"
+    on = f", on {provider}" if provider is not Provider.CPU else ""
+    yield f"{context.passes} MC-dropout passes at rate {manifest.dropout.rate}, seed {context.findings.seed}{on}"
     yield f"Tumour likely from probability {calibration.threshold:.2f} on"
     yield f"Uncertain between {calibration.uncertain_low:.2f} and {calibration.uncertain_high:.2f}"
     yield f"Outlined from voxel probability {calibration.mask_threshold:.2f} on"

@@ -146,6 +146,7 @@ class Desk:
             models=self._house.settings.models(),
             threads=section.threads,
             passes=section.passes,
+            provider=section.provider,
             trusted_keys=section.trusted_keys,
             memory_mb=section.memory_mb,
             research_use=results.research_use,

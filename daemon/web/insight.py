@@ -12,8 +12,9 @@ from daemon.audit.chain import Verdict
 from daemon.domain import drift
 from daemon.domain.console import Role
 from daemon.errors import OverreadError
+from daemon.inference.agreement import Agreement, examine
 from daemon.inference.bundle import Bundle
-from daemon.inference.session import Model, verify
+from daemon.inference.session import Model
 from daemon.ledger.scores import ScoreBook
 from daemon.ledger.seconds import Seconds
 from daemon.second import shadows
@@ -67,12 +68,10 @@ def _verified(console: Console, name: str) -> Verified:
     console.shelf.forget()
     bundle = _bundle(console, name)
     try:
-        wrong = verify(Model(bundle))
-        detail = f"differs in {', '.join(wrong)}" if wrong else "golden outputs reproduced to the bit"
-        ok = not wrong
+        verdict = examine(Model(bundle, provider=console.house.settings.inference.provider))
     except OverreadError as error:
-        ok, detail = False, str(error)
-    return Verified(at=console.house.clock.now(), digest=bundle.ref.digest, ok=ok, detail=detail)
+        verdict = Agreement(ok=False, detail=str(error))
+    return Verified(at=console.house.clock.now(), digest=bundle.ref.digest, ok=verdict.ok, detail=verdict.detail)
 
 
 def _models(request: Request, visitor: Visitor, console: Console) -> Response:

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from pydantic import BaseModel
 
 from daemon import log
+from daemon.domain.provider import Provider
 from daemon.domain.reasons import Reason
 from daemon.errors import FatalError, OverreadError, RefusedError, UnprocessableError
 from daemon.imaging.brought import UnknownKindError
@@ -35,6 +36,7 @@ class Terms(BaseModel):
     models: Path
     threads: int
     passes: int | None
+    provider: Provider
     trusted_keys: tuple[Path, ...]
     memory_mb: int
     research_use: bool
@@ -112,7 +114,7 @@ class Work:
         terms = self._terms
         if self._reader is None:
             bundles = needed(terms.models, terms.trusted_keys)
-            self._reader = BundleReader(bundles, threads=terms.threads, passes=terms.passes)
+            self._reader = BundleReader(bundles, threads=terms.threads, passes=terms.passes, provider=terms.provider)
         predictor = Predictor(self._reader, wish.folder, research_use=terms.research_use)
         asked = Asked(model=wish.model, pixel_spacing_mm=wish.pixel_spacing_mm)
         found = (predictor.single if wish.mode is Mode.SINGLE else predictor.full)(wish.path, asked)
