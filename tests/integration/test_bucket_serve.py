@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from daemon.bootstrap import House
+from daemon.bucket import examined
 from daemon.config import load
 from daemon.domain.bucket import Acknowledge
 from daemon.ledger.tables import AssociationRow
@@ -43,7 +44,7 @@ def listening(config: Path) -> Iterator[subprocess.Popen[bytes]]:
     with (config.parent / "listen.log").open("ab") as log:
         process = subprocess.Popen([*OVERREAD, "listen", "--config", str(config)], stderr=log, start_new_session=True)
     try:
-        wait_until(lambda: bool(mark(config.parent / "data" / LISTENING)), 90, "the listener")
+        wait_until(lambda: bool(mark(config.parent / "data" / LISTENING)), 240, "the listener")
         yield process
     finally:
         if process.poll() is None:
@@ -84,10 +85,10 @@ def test_a_machine_that_is_lost_costs_no_acknowledged_study(postgresql: Cluster,
         (tmp_path / "other/data/patient.key").write_bytes(key)
         assert house.files.kept() == house.spool.sizes()
         with serving(tmp_path / "other", second, {"OVERREAD_INFERENCE__MODELS": str(tmp_path / "models")}):
-            wait_until(lambda: len(list(archive.folder.iterdir())) == 2, 120, "the answer in the PACS")
+            wait_until(lambda: len(list(archive.folder.iterdir())) == 2, 240, "the answer in the PACS")
         made = [output.digest for output in house.queries.outputs()]
         assert all(s3.objects(digest) for digest in made), "whoever delivers finds them"
-        told = checked(other)
+        told = examined(house)
         house.engine.dispose()
     log = (tmp_path / "other/serve.log").read_text()
     assert "is gone from the spool" not in log
