@@ -143,14 +143,17 @@ class BundleReader:
         """Read `volumes` with the bundle `ref`; the same study, bundle and `passes` give the same answer.
 
         Raises:
-            UnprocessableError: that bundle is not installed (any more), or was damaged since the start.
-            ProviderError: as `warm` does, where that was not called.
+            UnprocessableError: that bundle is not installed (any more), was damaged since the start, or is refused on
+                the provider.
         """
         if ref not in self._bundles:
             raise UnprocessableError(
                 Reason.MODEL, f"bundle {ref.name} {ref.version} is not installed; install it and retry the job"
             )
-        model = self._models.get(ref) or self._models.setdefault(ref, self._load(self._bundles[ref]))
+        try:
+            model = self._models.get(ref) or self._models.setdefault(ref, self._load(self._bundles[ref]))
+        except ProviderError as error:
+            raise UnprocessableError(Reason.MODEL, f"{error}; restart, retry the job") from error
         return read_study(volumes, model, f"{study_uid} {ref.digest}", self._passes if passes is None else passes)
 
     def _load(self, bundle: Bundle) -> Model:

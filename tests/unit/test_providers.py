@@ -22,7 +22,7 @@ from daemon.cli.provider import judge as compared
 from daemon.config import bundled_models, load
 from daemon.domain.output import OutputKind
 from daemon.domain.provider import Provider
-from daemon.errors import FatalError, OverreadError
+from daemon.errors import FatalError, OverreadError, UnprocessableError
 from daemon.inference.agreement import LIMITS, distances, examine, judge
 from daemon.inference.bundle import GOLDEN, load_bundle, needed
 from daemon.inference.engine import Engine
@@ -313,6 +313,8 @@ def test_a_worker_does_not_start_with_answers_that_are_others(tmp_path: Path) ->
     reader = BundleReader(needed(tmp_path / "models"), threads=1, provider=Provider.OPENVINO)
     with pytest.raises(ProviderError, match=r"on openvino: .*hazard by .*, limit 0\.05.*provider to cpu"):
         reader.warm()
+    with pytest.raises(UnprocessableError, match=r"limit 0\.05.*; restart, retry the job"):
+        reader.read(reader.bundles()[0].ref, {}, "1.2")
     with pytest.raises(OverreadError, match="openvino refused"):
         providers(site(tmp_path, tmp_path / "models", Provider.OPENVINO), measure=False)
 
