@@ -122,7 +122,7 @@ def storescp_synced(folder: Path) -> Iterator[Receiver]:
     """Run storescp +B that syncs each file and its folder before it answers.
 
     Raises:
-        SystemExit: it received files that it did not sync.
+        SystemExit: it did not sync just what it received.
     """
     folder.mkdir(parents=True)
     library, count = folder / "synced.so", folder / "synced"
@@ -130,8 +130,8 @@ def storescp_synced(folder: Path) -> Iterator[Receiver]:
     variables = {"LD_PRELOAD": str(library), "SYNCED": str(count)}
     with storescp(folder, "+B", "--fork", *PDU, environment=variables) as peer:
         yield _receiver(peer)
-    if count.stat().st_size < len(list(peer.folder.iterdir())):
-        raise SystemExit("storescp did not sync all that it received")
+    if count.stat().st_size != len(list(peer.folder.iterdir())):
+        raise SystemExit("storescp did not sync just what it received")
 
 
 @contextmanager

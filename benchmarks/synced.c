@@ -1,5 +1,6 @@
 /* Gives a receiver such as storescp the promise that it lacks: what it wrote is on the disk, its name too, before it
- * goes on. Preloaded by benchmarks.receive; appends an octet to the file named by SYNCED for each file that it synced.
+ * goes on: storescp +B writes to the file that it keeps, and renames none. Preloaded by benchmarks.receive; appends an
+ * octet to the file named by SYNCED for each file that it synced.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -60,16 +61,4 @@ int close(int file)
     int (*next)(int) = (int (*)(int))dlsym(RTLD_NEXT, "close");
     sync_written(file);
     return next(file);
-}
-
-int rename(const char *from, const char *to)
-{
-    int (*next)(const char *, const char *) = (int (*)(const char *, const char *))dlsym(RTLD_NEXT, "rename");
-    int result = next(from, to);
-    char path[PATH_MAX];
-    if (result == 0) {
-        snprintf(path, sizeof path, "%s", to);
-        sync_folder(path);
-    }
-    return result;
 }
