@@ -6,7 +6,6 @@ connection through one buffer, and its answer is read; all else goes through pyn
 """
 
 import socket
-import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +27,8 @@ _DATA, _COMMAND, _LAST = 0x00, 0x01, 0x02
 # An answer is a command set; a peer may fill it up.
 _MOST_ANSWER = 1 << 16
 _MOST_PDU, _LEAST_PDU = 1 << 17, 16
+# So much goes in one call: two of the longest PDUs, with the command set before them.
+_AT_ONCE = 2 * _MOST_PDU + (1 << 12)
 
 
 class Wire:
@@ -36,11 +37,10 @@ class Wire:
     def __init__(self, connection: socket.socket, longest: int, seconds: float | None) -> None:
         self._connection = connection
         self._seconds = seconds
-        # A command set waits for its data set, and goes in one segment with it; TLS knows no such flag.
-        self._more = 0 if isinstance(connection, ssl.SSLSocket) else socket.MSG_MORE
         # An even number of bytes in each fragment, PS3.8 E.1.
         self._room = max(min(longest or _MOST_PDU, _MOST_PDU), _LEAST_PDU) - _PDV_HEADER.size & ~1
-        self._buffer = memoryview(bytearray(_HEADERS + self._room))
+        self._buffer = memoryview(bytearray(_AT_ONCE))
+        self._filled = 0
 
     def store(self, command: bytes, context_id: int, data: RawIOBase | BytesIO, size: int) -> Answer:
         """Send a command set and the `size` bytes of its data set; return the answer.
@@ -49,31 +49,36 @@ class Wire:
             RetryableError: the connection broke, no answer came in time, or what came is none.
         """
         try:
-            self._send(BytesIO(command), len(command), context_id, _COMMAND)
-            self._send(data, size, context_id, _DATA)
+            self._add(BytesIO(command), len(command), context_id, _COMMAND)
+            self._add(data, size, context_id, _DATA)
+            self._flush()
             return Answer.parse(self._answer())
         except RefusedError as error:
             raise RetryableError(f"the destination answered with what is no answer: {error}") from error
 
-    def _send(self, source: RawIOBase | BytesIO, size: int, context_id: int, kind: int) -> None:
+    def _add(self, source: RawIOBase | BytesIO, size: int, context_id: int, kind: int) -> None:
         left = size
         while True:
             wanted = min(left, self._room)
-            got = source.readinto(self._buffer[_HEADERS : _HEADERS + wanted]) if wanted else 0
+            if self._filled + _HEADERS + wanted > _AT_ONCE:
+                self._flush()
+            begin, start = self._filled, self._filled + _HEADERS
+            got = source.readinto(self._buffer[start : start + wanted]) if wanted else 0
             if got < wanted:
                 raise RetryableError("the file became shorter while it was sent")
             left -= got
-            _PDU_HEADER.pack_into(self._buffer, 0, _P_DATA_TF, _PDV_HEADER.size + got)
+            _PDU_HEADER.pack_into(self._buffer, begin, _P_DATA_TF, _PDV_HEADER.size + got)
             control = kind if left else kind | _LAST
-            _PDV_HEADER.pack_into(self._buffer, _PDU_HEADER.size, got + 2, context_id, control)
-            self._put(self._buffer[: _HEADERS + got], more=bool(left) or kind == _COMMAND)
+            _PDV_HEADER.pack_into(self._buffer, begin + _PDU_HEADER.size, got + 2, context_id, control)
+            self._filled = start + got
             if not left:
                 return
 
-    def _put(self, view: memoryview, *, more: bool) -> None:
+    def _flush(self) -> None:
+        view, self._filled = self._buffer[: self._filled], 0
         try:
             self._connection.settimeout(self._seconds)
-            self._connection.sendall(view, self._more if more else 0)
+            self._connection.sendall(view)
         except OSError as error:
             raise _broken() from error
 
