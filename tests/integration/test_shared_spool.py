@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,16 +30,25 @@ FILES = 8
 
 
 @contextmanager
-def running(part: str, config: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """Run one part of a machine's daemon until the block ends."""
+def running(part: str, config: Path, environment: Mapping[str, str]) -> Iterator[int]:
+    """Run one part of a machine's daemon until the block ends, and yield its process id."""
     with (config.parent / f"{part}.log").open("ab") as log:
         process = subprocess.Popen(
             [*OVERREAD, part, "--config", str(config)], stderr=log, env={**os.environ, **environment}
         )
     try:
-        yield
+        yield process.pid
     finally:
         stop(process)
+
+
+def arriving(receiver: int, incoming: Path) -> bool:
+    """Return whether a process has a file open there, which may have no name yet."""
+    found = []
+    for handle in Path(f"/proc/{receiver}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.append(handle.readlink())
+    return any(path.is_relative_to(incoming) for path in found)
 
 
 @pytest.fixture
@@ -83,18 +92,18 @@ def test_a_machine_that_starts_sweeps_nothing_of_another_s(
     stray, _ = house.spool.put(b"nobody's")
     aged(house.spool.path(stray))
     incoming = house.spool.root / "incoming"
-    with running("listen", first, {}), wire(port) as line, ThreadPoolExecutor(1) as pool:
+    with running("listen", first, {}) as receiver, wire(port) as line, ThreadPoolExecutor(1) as pool:
         wait_until(lambda: listens(first), 90, "the first listener")
         wait_until(lambda: stray not in house.spool.sizes(), 30, "the first to sweep")
         shutil.copy(tmp_path / "push/0.dcm", house.spool.path(stray))
         aged(house.spool.path(stray))
         line.plan(Fault.STALLED, after=300_000)
         push = pool.submit(storescu, line.port, [tmp_path / "push"], quiet=True)
-        wait_until(lambda: any(incoming.glob("*.part")), 60, "a file on its way in")
+        wait_until(lambda: arriving(receiver, incoming), 60, "a file on its way in")
         with running("listen", second, clock.environment):
             wait_until(lambda: listens(second), 90, "the second listener")
             assert stray not in house.spool.sizes(), "the second has swept, too"
-            assert list(incoming.glob("*.part")), "and left what the first receives"
+            assert arriving(receiver, incoming), "and left what the first receives"
             line.mend()
             assert push.result().returncode == 0
             assert storescu(other, [tmp_path / "push"], quiet=True).returncode == 0

@@ -270,9 +270,15 @@ def test_the_end_and_another_release_and_the_way_back(trial: Trial) -> None:
         trial.follow("tutorial.md", "The end")
     else:
         ended(trial.folder)
+    before = confirmed(trial)
     told = trial.follow("install.md", "Another release, and the way back")
     assert "the ledger is at 0008" in told
     assert told.count("copied to ") == 3
+    assert confirmed(trial) == before > 0
+
+
+def confirmed(trial: Trial) -> int:
+    """Return how many results the ledger holds to be confirmed."""
     shown = subprocess.run(
         ["overread", "status", "--config", "site", "--json"],
         cwd=trial.folder / "trial",
@@ -280,4 +286,4 @@ def test_the_end_and_another_release_and_the_way_back(trial: Trial) -> None:
         capture_output=True,
         check=True,
     )
-    assert json.loads(shown.stdout)["deliveries"]["CONFIRMED"] >= len(OutputKind)
+    return int(json.loads(shown.stdout)["deliveries"]["CONFIRMED"])
