@@ -1,17 +1,22 @@
 """The network toward destinations, by the kind of each; and into the ledger what they report by themselves."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from daemon.clock import Clock
-from daemon.dicomweb.courier import WebCourier
-from daemon.dimse.courier import Courier
 from daemon.domain.delivery import Destination, Echo, SendResult
 from daemon.domain.evidence import Notice
 from daemon.domain.references import Reference
 from daemon.ledger.deliveries import Deliveries
 from daemon.ledger.listings import Listings
+
+if TYPE_CHECKING:
+    from daemon.dicomweb.courier import WebCourier
+    from daemon.dimse.courier import Courier
 
 
 @dataclass(frozen=True, kw_only=True)
