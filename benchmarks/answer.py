@@ -21,7 +21,9 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=20)
-    count = parser.parse_args().studies
+    parser.add_argument("--only", default="", help="studies whose name has this in it")
+    options = parser.parse_args()
+    count = options.studies
     print(f"seconds from the last instance to SEG and SR in Orthanc, quiet time {QUIET_SECONDS:.0f} s taken off")
     print("| study | n | p50 | p95 |\n|---|---|---|---|")
     kinds = (
@@ -30,7 +32,7 @@ def main() -> None:
         ("PET/CT, 83 + 83 slices", make_petct),
         ("PET/CT, 333 of 200 x 200 + 333 of 512 x 512", whole_body),
     )
-    for name, make in kinds:
+    for name, make in (kind for kind in kinds if options.only in kind[0]):
         with tempfile.TemporaryDirectory(prefix="overread-bench-") as folder:
             made = [make(StudyRequest(seed=11, salt=f"b{n}"), Path(folder) / str(n)) for n in range(count + 1)]
             seconds = sorted(_measure(made, Path(folder)))

@@ -40,12 +40,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--studies", type=int, default=12)
+    parser.add_argument("--only", default="", help="studies whose name has this in it")
     options = parser.parse_args()
     print(f"medians of {options.rounds} rounds of {options.studies} studies, load {os.getloadavg()[0]:.1f}\n")
     print(
         "| study | workers | studies/h | by core | times one worker | CPU seconds a study |\n|---|---|---|---|---|---|"
     )
-    for name, make in KINDS.items():
+    for name, make in ((name, make) for name, make in KINDS.items() if options.only in name):
         with tempfile.TemporaryDirectory(prefix="overread-throughput-") as folder:
             made = [make(StudyRequest(seed=11, salt=f"t{n}"), Path(folder) / str(n)) for n in range(options.studies)]
             taken: dict[int, list[tuple[float, float]]] = {workers: [] for workers in WORKERS}

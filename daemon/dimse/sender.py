@@ -67,12 +67,11 @@ def send(
     )
     done, reached = 0, False
     try:
-        with association(destination, calling_ae, contexts, limits) as established:
+        with association(destination, calling_ae, contexts, limits) as established, wire(established) as line:
             reached = True
-            with wire(established) as line:
-                for sendable in sendables:
-                    yield _send_one(established, line, sendable, message_id=done % 65535 + 1)
-                    done += 1
+            for sendable in sendables:
+                yield _send_one(established, line, sendable, message_id=done % 65535 + 1)
+                done += 1
     except NotOfferedError as error:
         for sendable in sendables:
             yield _result(sendable, SendOutcome.REFUSED, None, _unsupported(sendable, str(error)))

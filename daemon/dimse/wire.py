@@ -26,7 +26,8 @@ _P_DATA_TF = 0x04
 _DATA, _COMMAND, _LAST = 0x00, 0x01, 0x02
 # An answer is a command set; a peer may fill it up.
 _MOST_ANSWER = 1 << 16
-_MOST_PDU, _LEAST_PDU = 1 << 17, 16
+# In less nothing fits.
+_MOST_PDU, _LEAST_PDU = 1 << 17, 8
 # So much goes in one call: two of the longest PDUs, with the command set before them.
 _AT_ONCE = 2 * _MOST_PDU + (1 << 12)
 
@@ -38,7 +39,7 @@ class Wire:
         self._connection = connection
         self._seconds = seconds
         # An even number of bytes in each fragment, PS3.8 E.1.
-        self._room = max(min(longest or _MOST_PDU, _MOST_PDU), _LEAST_PDU) - _PDV_HEADER.size & ~1
+        self._room = min(longest or _MOST_PDU, _MOST_PDU) - _PDV_HEADER.size & ~1
         self._buffer = memoryview(bytearray(_AT_ONCE))
         self._filled = 0
 
@@ -119,12 +120,17 @@ def wire(established: Association) -> Iterator[Wire]:
     """Yield the connection of an association while nothing else is sent or read on it.
 
     Raises:
-        RetryableError: it broke off already.
+        RetryableError: it broke off already, or the peer takes no PDU in which anything fits.
     """
     if not isinstance(established.dul, WakingDul):
         raise TypeError("only an association that we asked for can rest")
+    longest = established.acceptor.maximum_length or 0
+    if 0 < longest < _LEAST_PDU:
+        raise RetryableError(
+            f"the destination takes PDUs of {longest} bytes at most, in which nothing fits; mend it there"
+        )
     with still(established), established.dul.resting() as connection:
-        yield Wire(connection, established.acceptor.maximum_length or 0, established.dimse_timeout)
+        yield Wire(connection, longest, established.dimse_timeout)
 
 
 def _broken() -> RetryableError:
