@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 from benchmarks.percentiles import percentile
-from benchmarks.studies import fine_head, whole_body
+from benchmarks.studies import KINDS
 from demo.ports import free_port
-from dicom_fixtures.studies import StudyRequest, StudyTruth, make_brain_mri, make_petct
+from dicom_fixtures.studies import StudyRequest, StudyTruth
 from tests.daemons import init, results, serving
 from tests.peers import Peer, orthanc, storescu, wait_until
 
@@ -26,13 +26,7 @@ def main() -> None:
     count = options.studies
     print(f"seconds from the last instance to SEG and SR in Orthanc, quiet time {QUIET_SECONDS:.0f} s taken off")
     print("| study | n | p50 | p95 |\n|---|---|---|---|")
-    kinds = (
-        ("brain MRI, 46 slices", make_brain_mri),
-        ("brain MRI, 186 slices of 256 x 256", fine_head),
-        ("PET/CT, 83 + 83 slices", make_petct),
-        ("PET/CT, 333 of 200 x 200 + 333 of 512 x 512", whole_body),
-    )
-    for name, make in (kind for kind in kinds if options.only in kind[0]):
+    for name, make in ((name, make) for name, make in KINDS.items() if options.only in name):
         with tempfile.TemporaryDirectory(prefix="overread-bench-") as folder:
             made = [make(StudyRequest(seed=11, salt=f"b{n}"), Path(folder) / str(n)) for n in range(count + 1)]
             seconds = sorted(_measure(made, Path(folder)))

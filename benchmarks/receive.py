@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.percentiles import percentile
+from benchmarks.processes import cpu_seconds
 from daemon.dimse.part10 import head
 from daemon.dimse.sender import send
 from daemon.domain.delivery import Destination, SendOutcome
@@ -182,9 +183,9 @@ def push(start: Start, paths: Sequence[Path], folder: Path, associations: int) -
     parts = parted(paths, associations)
     with start(folder) as receiver:
         scan, _ = timed(Receiver(port=free_port(), ae_title="NOBODY", process=0), parts)
-        cpu = _cpu(receiver.process)
+        cpu = cpu_seconds(receiver.process)
         seconds, ended = timed(receiver, parts)
-        spent = _cpu(receiver.process) - cpu
+        spent = cpu_seconds(receiver.process) - cpu
     if any(ended):
         raise SystemExit(f"the push failed: storescu ended with {ended}")
     shutil.rmtree(folder)
@@ -196,15 +197,6 @@ def push(start: Start, paths: Sequence[Path], folder: Path, associations: int) -
         cpu=spent / (sum(p.stat().st_size for p in paths) / 1e9),
         latencies=latencies,
     )
-
-
-def _cpu(pid: int) -> float:
-    """Return the CPU seconds of a process and of those that it runs or ran."""
-    found, process = 0.0, psutil.Process(pid)
-    for one in (process, *process.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):
-            found += sum(one.cpu_times()[:4])
-    return found
 
 
 def _latencies(receiver: Receiver, paths: Sequence[Path]) -> Iterator[float]:

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import psutil
 
+from benchmarks.processes import cpu_seconds
 from demo.ports import HOST, free_port
 from tests.daemons import OVERREAD, init, stop
 from tests.peers import echoscu, storescp, wait_until
@@ -69,7 +69,7 @@ def started(site: Path, port: int) -> dict[str, Spent]:
 
     def look() -> bool:
         for what in [what for what, sign in signs.items() if what not in found and sign()]:
-            found[what] = (time.perf_counter() - began, _cpu(process.pid))
+            found[what] = (time.perf_counter() - began, cpu_seconds(process.pid))
         return len(found) == len(signs)
 
     try:
@@ -88,11 +88,6 @@ def _lives(url: str) -> bool:
         return httpx.get(url, trust_env=False).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
-
-
-def _cpu(pid: int) -> float:
-    parent = psutil.Process(pid)
-    return sum(sum(one.cpu_times()[:2]) for one in (parent, *parent.children(recursive=True)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Studies of the sizes that hospitals send: a head at 1 mm, and a whole body of three trunks on top of each other."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,3 +49,11 @@ def _stack(path: Path, side: int, air: int, count: int) -> None:
         dataset.InstanceNumber = number + trunk * count
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"{uid}.{trunk}")
         dataset.save_as(path.with_name(f"{path.stem}-{trunk}.dcm"), enforce_file_format=True)
+
+
+KINDS: Mapping[str, Callable[[StudyRequest, Path], StudyTruth]] = {
+    "brain MRI, 46 slices": make_brain_mri,
+    "brain MRI, 186 slices of 256 x 256": fine_head,
+    "PET/CT, 83 + 83 slices": make_petct,
+    "PET/CT, 333 of 200 x 200 + 333 of 512 x 512": whole_body,
+}

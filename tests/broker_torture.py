@@ -9,13 +9,12 @@ import copy
 import os
 import random
 import signal
-import sqlite3
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -25,14 +24,13 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from daemon.config import load
 from daemon.domain.handling import Hint, Resource
 from daemon.executors.messages import Messages, Place, application
 from demo.ports import free_port
 from dicom_fixtures.planes import Layout
 from dicom_fixtures.studies import StudyRequest, make_brain_mri
 from tests.brokers import Broker, rabbitmq, redis
-from tests.daemons import Daemon, counted, init, results, serving
+from tests.daemons import Daemon, asked, counted, init, results, serving
 from tests.peers import Peer, orthanc, storescu, wait_until
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -84,9 +82,7 @@ class Site:
 
     def ask(self, query: str) -> list[tuple[object, ...]]:
         """Return what the ledger says."""
-        path = load(self.daemon.config).database_url().removeprefix("sqlite:///")
-        with closing(sqlite3.connect(path, timeout=30)) as ledger:
-            return ledger.execute(query).fetchall()
+        return asked(self.daemon.config, query)
 
     @property
     def messages(self) -> Messages:

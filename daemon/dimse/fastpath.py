@@ -14,7 +14,6 @@ import contextlib
 import logging
 import queue
 import socket
-import struct
 from collections.abc import Callable
 from typing import Protocol
 
@@ -26,6 +25,7 @@ from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu_primitives import A_ASSOCIATE, UserIdentityNegotiation
 from pynetdicom.transport import AddressInformation
 
+from daemon.dimse.pdu import AWAITING_CLOSE, ESTABLISHED, IDLE, P_DATA_TF, PDU_HEADER, PDV_HEADER
 from daemon.dimse.sockets import CLOSED, FastSocket
 from daemon.domain.admission import Caller
 from daemon.domain.identity import Identity
@@ -33,11 +33,7 @@ from daemon.errors import OverreadError, RefusedError
 
 LOGGER = logging.getLogger(__name__)
 
-_PDU_HEADER = struct.Struct(">BxL")
-_PDV_HEADER = struct.Struct(">LBB")
-_P_DATA_TF = 0x04
 _LARGEST_PDU = 1 << 20
-_ESTABLISHED, _AWAITING_CLOSE = "Sta6", "Sta13"
 _INVALID_PDU = "Evt19"
 _INVALID_PARAMETER = 0x06
 _LINGER_SECONDS = 5.0
@@ -87,13 +83,13 @@ class FastDul(DULServiceProvider):
 
     def __init__(self, association: "FastAssociation", max_pdu: int) -> None:
         super().__init__(association)
-        self._header = memoryview(bytearray(_PDU_HEADER.size))
+        self._header = memoryview(bytearray(PDU_HEADER.size))
         self._body = memoryview(bytearray(max_pdu))
 
     @property
     def open(self) -> bool:
         """Tell whether messages may still come."""
-        return not self._kill_thread and self.state_machine.current_state not in {"Sta1", _AWAITING_CLOSE}
+        return not self._kill_thread and self.state_machine.current_state not in {IDLE, AWAITING_CLOSE}
 
     def start(self) -> None:
         """Run no thread."""
@@ -129,7 +125,7 @@ class FastDul(DULServiceProvider):
         if not self.socket.fill(self._header):
             self.event_queue.put(CLOSED)
         else:
-            kind, length = _PDU_HEADER.unpack(self._header)
+            kind, length = PDU_HEADER.unpack(self._header)
             self._receive(kind, length)
         self._settle()
 
@@ -142,7 +138,7 @@ class FastDul(DULServiceProvider):
         body = self._body[:length]
         if not self.socket.fill(body):
             self.event_queue.put(CLOSED)
-        elif kind == _P_DATA_TF and self.state_machine.current_state == _ESTABLISHED:
+        elif kind == P_DATA_TF and self.state_machine.current_state == ESTABLISHED:
             self.assoc.take(body)
         else:
             self._decode(bytes(self._header) + bytes(body))
@@ -225,20 +221,20 @@ class FastAssociation(Association):
         """
         offset = 0
         while offset < len(body):
-            if offset + _PDV_HEADER.size > len(body):
+            if offset + PDV_HEADER.size > len(body):
                 raise RefusedError("P-DATA-TF: truncated inside a presentation data value header")
-            length, context_id, control = _PDV_HEADER.unpack_from(body, offset)
+            length, context_id, control = PDV_HEADER.unpack_from(body, offset)
             end = offset + 4 + length
             if length < 2 or end > len(body):  # noqa: PLR2004 - context ID and control header
                 raise RefusedError("P-DATA-TF: the length of a presentation data value does not fit the PDU")
-            answer = self._handler.take(context_id, control, body[offset + _PDV_HEADER.size : end])
+            answer = self._handler.take(context_id, control, body[offset + PDV_HEADER.size : end])
             if answer is not None:
                 self._answer(context_id, answer)
             offset = end
 
     def _answer(self, context_id: int, command_set: bytes) -> None:
-        value = _PDV_HEADER.pack(len(command_set) + 2, context_id, 0x03) + command_set
-        self.dul.socket.send(_PDU_HEADER.pack(_P_DATA_TF, len(value)) + value)
+        value = PDV_HEADER.pack(len(command_set) + 2, context_id, 0x03) + command_set
+        self.dul.socket.send(PDU_HEADER.pack(P_DATA_TF, len(value)) + value)
 
     def _negotiate(self) -> bool:
         request = self.dul.receive_pdu(wait=True, timeout=self.acse_timeout)

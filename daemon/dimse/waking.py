@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 
+from daemon.dimse.pdu import AWAITING_CLOSE, ESTABLISHED, IDLE
 from daemon.errors import RetryableError
 
 # The loop looks at its timers so often at least.
 _LONGEST_MS = 20
 _OVER_SECONDS = 0.01
-_IDLE, _ESTABLISHED, _AWAITING_CLOSE = "Sta1", "Sta6", "Sta13"
 
 
 class WakingDul(DULServiceProvider):
@@ -45,7 +45,7 @@ class WakingDul(DULServiceProvider):
     def stop_dul(self) -> bool:
         """End the loop where the association is over; return whether it was, or is within ten milliseconds."""
         deadline = time.monotonic() + _OVER_SECONDS
-        while self.state_machine.current_state != _IDLE:
+        while self.state_machine.current_state != IDLE:
             if time.monotonic() > deadline:
                 return False
             time.sleep(_OVER_SECONDS / 20)
@@ -77,7 +77,7 @@ class WakingDul(DULServiceProvider):
         """
         with self._turn:
             connection = self.socket.socket if self.socket else None
-            if connection is None or self.state_machine.current_state != _ESTABLISHED:
+            if connection is None or self.state_machine.current_state != ESTABLISHED:
                 raise RetryableError("the association broke off")
             seconds = connection.gettimeout()
             try:
@@ -94,7 +94,7 @@ class WakingDul(DULServiceProvider):
 
     def _wait(self) -> None:
         connection = self.socket.socket if self.socket and self.socket._is_connected else None  # noqa: SLF001
-        busy = not self.event_queue.empty() or self.state_machine.current_state == _AWAITING_CLOSE
+        busy = not self.event_queue.empty() or self.state_machine.current_state == AWAITING_CLOSE
         if busy or (isinstance(connection, ssl.SSLSocket) and connection.pending()):
             return
         watched = select.poll()

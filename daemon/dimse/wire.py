@@ -6,7 +6,6 @@ connection through one buffer, and its answer is read; all else goes through pyn
 """
 
 import socket
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO, RawIOBase
@@ -15,13 +14,11 @@ from time import monotonic
 from pynetdicom.association import Association
 
 from daemon.dimse.command import Answer
+from daemon.dimse.pdu import P_DATA_TF, PDU_HEADER, PDV_HEADER
 from daemon.dimse.waking import WakingDul, still
 from daemon.errors import RefusedError, RetryableError
 
-_PDU_HEADER = struct.Struct(">BxL")
-_PDV_HEADER = struct.Struct(">LBB")
-_HEADERS = _PDU_HEADER.size + _PDV_HEADER.size
-_P_DATA_TF = 0x04
+_HEADERS = PDU_HEADER.size + PDV_HEADER.size
 # Message control header, PS3.8 E.2.
 _DATA, _COMMAND, _LAST = 0x00, 0x01, 0x02
 # An answer is a command set; a peer may fill it up.
@@ -39,7 +36,7 @@ class Wire:
         self._connection = connection
         self._seconds = seconds
         # An even number of bytes in each fragment, PS3.8 E.1.
-        self._room = min(longest or _MOST_PDU, _MOST_PDU) - _PDV_HEADER.size & ~1
+        self._room = min(longest or _MOST_PDU, _MOST_PDU) - PDV_HEADER.size & ~1
         self._buffer = memoryview(bytearray(_AT_ONCE))
         self._filled = 0
 
@@ -68,9 +65,9 @@ class Wire:
             if got < wanted:
                 raise RetryableError("the file became shorter while it was sent")
             left -= got
-            _PDU_HEADER.pack_into(self._buffer, begin, _P_DATA_TF, _PDV_HEADER.size + got)
+            PDU_HEADER.pack_into(self._buffer, begin, P_DATA_TF, PDV_HEADER.size + got)
             control = kind if left else kind | _LAST
-            _PDV_HEADER.pack_into(self._buffer, begin + _PDU_HEADER.size, got + 2, context_id, control)
+            PDV_HEADER.pack_into(self._buffer, begin + PDU_HEADER.size, got + 2, context_id, control)
             self._filled = start + got
             if not left:
                 return
@@ -88,13 +85,13 @@ class Wire:
         deadline = None if self._seconds is None else monotonic() + self._seconds
         encoded = bytearray()
         while True:
-            kind, length = _PDU_HEADER.unpack(self._taken(_PDU_HEADER.size, deadline))
-            if kind != _P_DATA_TF or len(encoded) + length > _MOST_ANSWER:
+            kind, length = PDU_HEADER.unpack(self._taken(PDU_HEADER.size, deadline))
+            if kind != P_DATA_TF or len(encoded) + length > _MOST_ANSWER:
                 raise _broken()
             body, offset = self._taken(length, deadline), 0
-            while offset + _PDV_HEADER.size <= length:
-                size, _, control = _PDV_HEADER.unpack_from(body, offset)
-                encoded += body[offset + _PDV_HEADER.size : offset + 4 + size]
+            while offset + PDV_HEADER.size <= length:
+                size, _, control = PDV_HEADER.unpack_from(body, offset)
+                encoded += body[offset + PDV_HEADER.size : offset + 4 + size]
                 offset += 4 + max(size, 2)
                 if control & _COMMAND and control & _LAST:
                     return bytes(encoded)

@@ -24,7 +24,7 @@ from typing import BinaryIO
 from daemon.domain.bucket import Acknowledge
 from daemon.errors import FatalError, RetryableError
 from daemon.spool.s3 import Bucket
-from daemon.spool.store import Draft, Spool, place
+from daemon.spool.store import Draft, Spool, place, whole
 
 LOGGER = logging.getLogger(__name__)
 # Requests under way at once, of each process.
@@ -216,7 +216,7 @@ class BucketSpool(Spool):
         if super().sound(digest):
             return True
         self._copy(digest).unlink(missing_ok=True)
-        if self._waiting(digest).exists() and not _whole(self._waiting(digest)):
+        if self._waiting(digest).exists() and not whole(self._waiting(digest)):
             self._put_aside(digest)
         return super().sound(digest)
 
@@ -303,7 +303,7 @@ class BucketSpool(Spool):
         path = self._waiting(digest)
         with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not _whole(path):
+            if not whole(path):
                 self._put_aside(digest)
                 return False
             self._upload(digest)
@@ -363,9 +363,3 @@ def _touched(copy: Path) -> float:
     except FileNotFoundError:
         return float("inf")
     return found.st_mtime if found.st_nlink == 1 else float("inf")
-
-
-def _whole(path: Path) -> bool:
-    """Return whether the bytes have the digest that the file is named by."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == path.name

@@ -168,8 +168,7 @@ class Spool:
     def sound(self, digest: str) -> bool:
         """Return whether the file of `digest` is there and its bytes still have that digest."""
         try:
-            with self.path(digest).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == digest
+            return whole(self.path(digest))
         except OSError:
             return False
 
@@ -283,6 +282,16 @@ def _link(path: Path, target: Path) -> None:
         os.link(path, target.name, dst_dir_fd=folder)
     finally:
         os.close(folder)
+
+
+def whole(path: Path) -> bool:
+    """Return whether the bytes have the digest that the file is named by.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == path.name
 
 
 def place(objects: Path, digest: str) -> Path:
