@@ -20,7 +20,7 @@ QUIET_SECONDS = 2.0
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--studies", type=int, default=20)
+    parser.add_argument("--studies", type=int, default=8)
     parser.add_argument("--only", default="", help="studies whose name has this in it")
     options = parser.parse_args()
     count = options.studies

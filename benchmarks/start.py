@@ -1,6 +1,6 @@
 """How long the command line and the daemon take to start.
 
-Run as `python -m benchmarks.start [--rounds 5]`: `overread --help`; and `overread serve` with its console, from its
+Run as `python -m benchmarks.start [--rounds 3]`: `overread --help`; and `overread serve` with its console, from its
 start to the first C-ECHO answered, to the models loaded in the worker (before it looks for a job), and to the console's
 first answer. CPU seconds are of the whole daemon up to then: on a busy machine they say more than the clock.
 """
@@ -28,7 +28,7 @@ Spent = tuple[float, float]
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
     spent: dict[str, list[Spent]] = {"`overread --help`": [helped() for _ in range(3 * rounds)]}
     with tempfile.TemporaryDirectory(prefix="overread-start-") as folder, storescp(Path(folder) / "peer") as archive:

@@ -1,6 +1,6 @@
 """Studies an hour with the queue full, by one worker and by two, each on one thread.
 
-Run as `python -m benchmarks.throughput [--rounds 2] [--studies 12]`. Studies are received while jobs are paused; the
+Run as `python -m benchmarks.throughput [--rounds 1] [--studies 6]`. Studies are received while jobs are paused; the
 time runs from `overread resume` to the last result in the PACS (DCMTK's `storescp`). CPU seconds are those of all parts
 of the daemon in that time, sending included. One worker and two take turns.
 """
@@ -32,8 +32,8 @@ HOUR = 3600.0
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--studies", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--studies", type=int, default=6)
     parser.add_argument("--only", default="", help="studies whose name has this in it")
     options = parser.parse_args()
     print(f"medians of {options.rounds} rounds of {options.studies} studies, load {os.getloadavg()[0]:.1f}\n")
