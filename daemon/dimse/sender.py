@@ -11,14 +11,15 @@ from pathlib import Path
 from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
 from pydicom.uid import UID
-from pynetdicom.association import Association
 from pynetdicom.dsutils import split_dataset
 
+from daemon.dimse.calling import calling
 from daemon.dimse.command import Answer, store_request
-from daemon.dimse.contexts import requested_contexts
+from daemon.dimse.contexts import requested
+from daemon.dimse.negotiation import Acceptance
 from daemon.dimse.recode import bits_allocated, recoded, writable
-from daemon.dimse.requestor import DEFAULT_LIMITS, Limits, NotOfferedError, association
-from daemon.dimse.wire import Wire, wire
+from daemon.dimse.requestor import DEFAULT_LIMITS, Limits, NotOfferedError
+from daemon.dimse.wire import Wire
 from daemon.domain.delivery import Destination, SendOutcome, SendResult
 from daemon.domain.statuses import judge
 from daemon.errors import RefusedError, RetryableError
@@ -61,15 +62,15 @@ def send(
     sendables = [_describe(path) for path in paths]
     if not sendables:
         return
-    contexts = requested_contexts(
+    proposed = requested(
         [(one.sop_class_uid, one.transfer_syntax_uid) for one in sendables],
         [(one.sop_class_uid, str(uid)) for one in sendables for uid in one.writable],
     )
     done, reached = 0, False
     try:
-        with association(destination, calling_ae, contexts, limits) as established, wire(established) as line:
+        with calling(destination, calling_ae, proposed, limits) as (line, acceptance):
             reached = True
-            for result in _Turns(established, line).results(sendables):
+            for result in _Turns(line, acceptance).results(sendables):
                 yield result
                 done += 1
     except NotOfferedError as error:
@@ -127,13 +128,9 @@ class _Turns:
     object more than was heard of is with the peer when all ends.
     """
 
-    def __init__(self, established: Association, line: Wire) -> None:
-        self._established = established
+    def __init__(self, line: Wire, acceptance: Acceptance) -> None:
         self._line = line
-        self._accepted = {
-            (str(context.abstract_syntax), str(context.transfer_syntax[0])): int(context.context_id)
-            for context in established.accepted_contexts
-        }
+        self._acceptance = acceptance
 
     def results(self, sendables: Sequence[_Sendable]) -> Iterator[SendResult]:
         """Yield what became of each.
@@ -162,7 +159,7 @@ class _Turns:
 
     def _ready(self, sendable: _Sendable, turn: int) -> bool:
         """Lay an object ready and return True, where it goes as it lies and is not too large."""
-        context_id = self._accepted.get((sendable.sop_class_uid, sendable.transfer_syntax_uid))
+        context_id = self._acceptance.contexts.get((sendable.sop_class_uid, sendable.transfer_syntax_uid))
         if context_id is None:
             return False
         command = _command(sendable, turn)
@@ -179,7 +176,7 @@ class _Turns:
         """Send an object in the first syntax that the peer accepts and that it can be written in, or say why not."""
         faults = []
         for syntax in sendable.writable:
-            context_id = self._accepted.get((sendable.sop_class_uid, str(syntax)))
+            context_id = self._acceptance.contexts.get((sendable.sop_class_uid, str(syntax)))
             if context_id is None:
                 continue
             try:
@@ -190,7 +187,7 @@ class _Turns:
             self._load(sendable, encoded, context_id, turn)
             self._line.send()
             return None
-        cause = "; ".join(faults) or _rejection(self._established, sendable)
+        cause = "; ".join(faults) or _rejection(self._acceptance, sendable)
         return _result(sendable, SendOutcome.REFUSED, None, _unsupported(sendable, cause))
 
     def _load(self, sendable: _Sendable, encoded: bytes | None, context_id: int, turn: int) -> None:
@@ -227,10 +224,10 @@ def _unsupported(sendable: _Sendable, cause: str) -> str:
     return f"the destination refuses {name} in every transfer syntax that it can be sent in ({syntaxes}): {cause}"
 
 
-def _rejection(established: Association, sendable: _Sendable) -> str:
+def _rejection(acceptance: Acceptance, sendable: _Sendable) -> str:
     """Return why its presentation contexts were rejected (PS3.8 Table 9-18)."""
-    rejected = [c for c in established.rejected_contexts if c.abstract_syntax == sendable.sop_class_uid]
-    return next((_REJECTIONS[c.result] for c in rejected if c.result in _REJECTIONS), "none was accepted")
+    results = [result for sop_class, result in acceptance.rejected if sop_class == sendable.sop_class_uid]
+    return next((_REJECTIONS[result] for result in results if result in _REJECTIONS), "none was accepted")
 
 
 def _result(sendable: _Sendable, outcome: SendOutcome, status: int | None, detail: str) -> SendResult:

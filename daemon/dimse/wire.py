@@ -1,23 +1,17 @@
 """C-STORE requests straight to the connection of an established association, and the answers from it.
 
 pynetdicom 3.0.4 makes several objects of each fragment and hands every one to another thread, which takes longer than
-the kernel does to send it. Here its upper layer rests (`WakingDul.resting`) while an object goes from its file to the
-connection through one buffer, and its answer is read; all else goes through pynetdicom.
+the kernel does to send it. Here an object goes from its file to the connection through one buffer.
 """
 
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from io import BytesIO, RawIOBase
 from time import monotonic
-
-from pynetdicom.association import Association
 
 from daemon.dimse.command import Answer
 from daemon.dimse.pdu import P_DATA_TF, PDU_HEADER, PDV_HEADER
 from daemon.dimse.sockets import bound_waits
-from daemon.dimse.waking import WakingDul, still
 from daemon.errors import RefusedError, RetryableError
 
 _HEADERS = PDU_HEADER.size + PDV_HEADER.size
@@ -26,7 +20,7 @@ _DATA, _COMMAND, _LAST = 0x00, 0x01, 0x02
 # An answer is a command set; a peer may fill it up.
 _MOST_ANSWER = 1 << 16
 # In less nothing fits.
-_MOST_PDU, _LEAST_PDU = 1 << 17, 8
+_MOST_PDU, LEAST_PDU = 1 << 17, 8
 # A request up to this, most CT and MR instances, lies ready before its turn; of others so much lies here at a time.
 _ROOM = 8 * _MOST_PDU + (1 << 12)
 # What goes in one call, and has the time of one.
@@ -157,34 +151,6 @@ class Wire:
         elif self._bound is None or abs(self._bound - left) > self._seconds / 10:
             self._bound = left
             bound_waits(self._connection, left)
-
-    def leave(self) -> None:
-        """Take the bounds of waits away again."""
-        if self._bound is not None:
-            with suppress(OSError):
-                bound_waits(self._connection, 0)
-
-
-@contextmanager
-def wire(established: Association) -> Iterator[Wire]:
-    """Yield the connection of an association while nothing else is sent or read on it.
-
-    Raises:
-        RetryableError: it broke off already, or the peer takes no PDU in which anything fits.
-    """
-    if not isinstance(established.dul, WakingDul):
-        raise TypeError("only an association that we asked for can rest")
-    longest = established.acceptor.maximum_length or 0
-    if 0 < longest < _LEAST_PDU:
-        raise RetryableError(
-            f"the destination takes PDUs of {longest} bytes at most, in which nothing fits; mend it there"
-        )
-    with still(established), established.dul.resting() as connection:
-        line = Wire(connection, longest, established.dimse_timeout)
-        try:
-            yield line
-        finally:
-            line.leave()
 
 
 def _broken() -> RetryableError:
