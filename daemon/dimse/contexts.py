@@ -74,13 +74,11 @@ def supported_contexts() -> list[PresentationContext]:
     ]
 
 
-def requested_contexts(
-    wanted: Iterable[tuple[str, str]], spare: Iterable[tuple[str, str]] = ()
-) -> list[PresentationContext]:
-    """Return what to propose to send objects of `wanted` (SOP class UID, transfer syntax UID) pairs.
+def requested(wanted: Iterable[tuple[str, str]], spare: Iterable[tuple[str, str]] = ()) -> list[tuple[str, str]]:
+    """Return what to propose to send objects of `wanted`: (SOP class UID, transfer syntax UID), a context each.
 
-    One context for each pair as the file has it; where that is uncompressed others offer Explicit and Implicit VR
-    Little Endian, so that the peer's choice of one never costs us the other. Then those of `spare`, as far as they fit.
+    Each pair as the file has it; where that is uncompressed others offer Explicit and Implicit VR Little Endian, so
+    that the peer's choice of one never costs us the other. Then those of `spare`, as far as they fit.
 
     Raises:
         RefusedError: more than fit one association (PS3.8 9.3.2.2 numbers them with the odd bytes).
@@ -92,7 +90,12 @@ def requested_contexts(
     if len(pairs) > MOST_CONTEXTS:
         raise RefusedError(f"{len(pairs)} presentation contexts needed; send fewer kinds of objects at a time")
     pairs |= dict.fromkeys(sorted(set(spare)))
-    return [build_context(sop_class, [syntax]) for sop_class, syntax in list(pairs)[:MOST_CONTEXTS]]
+    return list(pairs)[:MOST_CONTEXTS]
+
+
+def requested_contexts(wanted: Iterable[tuple[str, str]]) -> list[PresentationContext]:
+    """Return the same as pynetdicom takes it."""
+    return [build_context(sop_class, [syntax]) for sop_class, syntax in requested(wanted)]
 
 
 def _decodable(uid: UID) -> bool:

@@ -1,5 +1,6 @@
 """Objects in another transfer syntax than their file's, without loss (PS3.5 Annex A)."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ def lossless(bits: int) -> tuple[UID, ...]:
     return (DeflatedExplicitVRLittleEndian, *found)
 
 
+@lru_cache(64)
 def writable(syntax: str, bits: int) -> tuple[UID, ...]:
     """Return the transfer syntaxes in which a file in `syntax` can go, the preferred first: its own.
 

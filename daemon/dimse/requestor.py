@@ -134,17 +134,24 @@ def _establish(
             tls_args=(tls, destination.host) if tls else None,
         )
     except FatalError as error:
-        raise UnreachableError(f"{_named(destination)}: {error}") from error
+        raise UnreachableError(f"{named(destination)}: {error}") from error
     except OSError as error:
-        raise UnreachableError(f"{_named(destination)}: {error}; check host and port") from error
+        raise UnreachableError(f"{named(destination)}: {error}; check host and port") from error
     if established.is_established:
         keep_answers(established)
         return established
     if established.acceptor.primitive is not None and not rejections:
-        raise NotOfferedError(f"{_named(destination)}: it accepts none of the presentation contexts proposed")
+        raise NotOfferedError(f"{named(destination)}: it accepts none of the presentation contexts proposed")
+    raise unreachable(destination, calling_ae, rejections, tls)
+
+
+def unreachable(
+    destination: Destination, calling_ae: str, rejections: Sequence[A_ASSOCIATE_RJ], tls: Client | None
+) -> UnreachableError:
+    """Return why no association came about."""
     if tls is not None and tls.fault:
-        raise UnreachableError(f"{_named(destination)}: no TLS with it: {tls.fault}; see docs/security.md")
-    raise UnreachableError(f"{_named(destination)}: {_why(rejections, calling_ae, destination)}")
+        return UnreachableError(f"{named(destination)}: no TLS with it: {tls.fault}; see docs/security.md")
+    return UnreachableError(f"{named(destination)}: {_why(rejections, calling_ae, destination)}")
 
 
 def _roles(contexts: Sequence[PresentationContext]) -> list[SCP_SCU_RoleSelectionNegotiation]:
@@ -187,11 +194,20 @@ def _why(rejections: Sequence[A_ASSOCIATE_RJ], calling_ae: str, destination: Des
     """
     for rejection in rejections:
         return (
-            f"association {rejection.result_str.lower()}: {rejection.reason_str.lower()}; "
-            f"check that it knows AE {calling_ae} and is called {destination.ae_title}"
+            f"association {_rejected(rejection)}; check that it knows AE {calling_ae} and is called "
+            f"{destination.ae_title}"
         )
     return "no association: nothing listens there, or it hangs up; check host, port and that it runs"
 
 
-def _named(destination: Destination) -> str:
+def _rejected(rejection: A_ASSOCIATE_RJ) -> str:
+    try:
+        return f"{rejection.result_str.lower()}: {rejection.reason_str.lower()}"
+    except ValueError:
+        codes = rejection.result, rejection.source, rejection.reason_diagnostic
+        return f"rejected with codes that PS3.8 Table 9-21 does not know {codes}"
+
+
+def named(destination: Destination) -> str:
+    """Return a destination in words."""
     return f"destination {destination.name} ({destination.ae_title}@{destination.host}:{destination.port})"

@@ -3,22 +3,23 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from io import BytesIO
+from io import BytesIO, FileIO
 from pathlib import Path
 
 from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
 from pydicom.uid import UID
-from pynetdicom.association import Association
 from pynetdicom.dsutils import split_dataset
-from pynetdicom.presentation import PresentationContext
 
+from daemon.dimse.calling import calling
 from daemon.dimse.command import Answer, store_request
-from daemon.dimse.contexts import requested_contexts
+from daemon.dimse.contexts import requested
+from daemon.dimse.negotiation import Acceptance
 from daemon.dimse.recode import bits_allocated, recoded, writable
-from daemon.dimse.requestor import DEFAULT_LIMITS, Limits, NotOfferedError, association
-from daemon.dimse.wire import Wire, wire
+from daemon.dimse.requestor import DEFAULT_LIMITS, Limits, NotOfferedError
+from daemon.dimse.wire import Wire
 from daemon.domain.delivery import Destination, SendOutcome, SendResult
 from daemon.domain.statuses import judge
 from daemon.errors import RefusedError, RetryableError
@@ -61,16 +62,16 @@ def send(
     sendables = [_describe(path) for path in paths]
     if not sendables:
         return
-    contexts = requested_contexts(
+    proposed = requested(
         [(one.sop_class_uid, one.transfer_syntax_uid) for one in sendables],
         [(one.sop_class_uid, str(uid)) for one in sendables for uid in one.writable],
     )
     done, reached = 0, False
     try:
-        with association(destination, calling_ae, contexts, limits) as established, wire(established) as line:
+        with calling(destination, calling_ae, proposed, limits) as (line, acceptance):
             reached = True
-            for sendable in sendables:
-                yield _send_one(established, line, sendable, message_id=done % 65535 + 1)
+            for result in _Turns(line, acceptance).results(sendables):
+                yield result
                 done += 1
     except NotOfferedError as error:
         for sendable in sendables:
@@ -84,7 +85,7 @@ def send(
 
 def _describe(path: Path) -> _Sendable:
     try:
-        with path.open("rb", buffering=0) as file:
+        with FileIO(path) as file:
             quick = glance(file.read(_HEAD_BYTES), _WANTED)
         if quick is None or not all(quick.get(keyword) for keyword in _NAMES):
             return _described(path)
@@ -120,19 +121,95 @@ def _unfit(path: Path, error: Exception) -> RefusedError:
     return RefusedError(f"{path.name}: not a DICOM Part 10 file ({error}); nothing was sent")
 
 
-def _send_one(established: Association, line: Wire, sendable: _Sendable, message_id: int) -> SendResult:
-    faults = []
-    for context in _contexts(established, sendable):
-        syntax = context.transfer_syntax[0]
+class _Turns:
+    """Objects in turn on one association: while the peer makes up its mind about one, the next is laid ready.
+
+    It goes out as soon as the answer is there, before whoever asked hears of that and writes it down. So at most one
+    object more than was heard of is with the peer when all ends.
+    """
+
+    def __init__(self, line: Wire, acceptance: Acceptance) -> None:
+        self._line = line
+        self._acceptance = acceptance
+
+    def results(self, sendables: Sequence[_Sendable]) -> Iterator[SendResult]:
+        """Yield what became of each.
+
+        Raises:
+            RetryableError: the association broke, at the object after the last that was told of.
+        """
+        under_way = False
+        for turn, sendable in enumerate(sendables):
+            refusal = None if under_way else self._send(sendable, turn)
+            under_way = False
+            if refusal is not None:
+                yield refusal
+                continue
+            ready = turn + 1 < len(sendables) and self._ready(sendables[turn + 1], turn + 1)
+            answer, broken = self._line.answer(), None
+            if ready:
+                under_way = True
+                try:
+                    self._line.send()
+                except RetryableError as error:
+                    broken = error
+            yield _judged(sendable, answer)
+            if broken is not None:
+                raise broken
+
+    def _ready(self, sendable: _Sendable, turn: int) -> bool:
+        """Lay an object ready and return True, where it goes as it lies and is not too large."""
+        context_id = self._acceptance.contexts.get((sendable.sop_class_uid, sendable.transfer_syntax_uid))
+        if context_id is None:
+            return False
+        command = _command(sendable, turn)
         try:
-            encoded = None if syntax == sendable.transfer_syntax_uid else recoded(sendable.path, syntax)
-        except RefusedError as error:
-            faults.append(str(error))
-            continue
-        answer = _sent(line, sendable, encoded, context.context_id, message_id)
-        return _judged(sendable, answer)
-    cause = "; ".join(faults) or _rejection(established, sendable)
-    return _result(sendable, SendOutcome.REFUSED, None, _unsupported(sendable, cause))
+            with _opened(sendable) as (file, size):
+                if not self._line.holds(command, size):
+                    return False
+                self._line.load(command, context_id, file, size)
+        except Exception:  # noqa: BLE001 - whatever it is, it comes again in its own turn, and holds up no other
+            return False
+        return True
+
+    def _send(self, sendable: _Sendable, turn: int) -> SendResult | None:
+        """Send an object in the first syntax that the peer accepts and that it can be written in, or say why not."""
+        faults = []
+        for syntax in sendable.writable:
+            context_id = self._acceptance.contexts.get((sendable.sop_class_uid, str(syntax)))
+            if context_id is None:
+                continue
+            try:
+                encoded = None if syntax == sendable.transfer_syntax_uid else recoded(sendable.path, syntax)
+            except RefusedError as error:
+                faults.append(str(error))
+                continue
+            self._load(sendable, encoded, context_id, turn)
+            self._line.send()
+            return None
+        cause = "; ".join(faults) or _rejection(self._acceptance, sendable)
+        return _result(sendable, SendOutcome.REFUSED, None, _unsupported(sendable, cause))
+
+    def _load(self, sendable: _Sendable, encoded: bytes | None, context_id: int, turn: int) -> None:
+        """Lay a data set ready as it lies in the file, never whole in memory, or as it was encoded anew."""
+        command = _command(sendable, turn)
+        if encoded is not None:
+            self._line.load(command, context_id, BytesIO(encoded), len(encoded))
+            return
+        with _opened(sendable) as (file, size):
+            self._line.load(command, context_id, file, size)
+
+
+def _command(sendable: _Sendable, turn: int) -> bytes:
+    return store_request(sendable.sop_class_uid, sendable.sop_instance_uid, message_id=turn % 65535 + 1)
+
+
+@contextmanager
+def _opened(sendable: _Sendable) -> Iterator[tuple[FileIO, int]]:
+    """Yield a file where its data set begins, and how long that is, in bytes."""
+    with FileIO(sendable.path) as file:
+        file.seek(sendable.offset)
+        yield file, os.fstat(file.fileno()).st_size - sendable.offset
 
 
 def _judged(sendable: _Sendable, answer: Answer) -> SendResult:
@@ -147,30 +224,10 @@ def _unsupported(sendable: _Sendable, cause: str) -> str:
     return f"the destination refuses {name} in every transfer syntax that it can be sent in ({syntaxes}): {cause}"
 
 
-def _rejection(established: Association, sendable: _Sendable) -> str:
+def _rejection(acceptance: Acceptance, sendable: _Sendable) -> str:
     """Return why its presentation contexts were rejected (PS3.8 Table 9-18)."""
-    rejected = [c for c in established.rejected_contexts if c.abstract_syntax == sendable.sop_class_uid]
-    return next((_REJECTIONS[c.result] for c in rejected if c.result in _REJECTIONS), "none was accepted")
-
-
-def _contexts(established: Association, sendable: _Sendable) -> list[PresentationContext]:
-    """Return the accepted contexts to send by, the preferred first: the file's own syntax."""
-    accepted = {
-        context.transfer_syntax[0]: context
-        for context in established.accepted_contexts
-        if context.abstract_syntax == sendable.sop_class_uid
-    }
-    return [accepted[uid] for uid in sendable.writable if uid in accepted]
-
-
-def _sent(line: Wire, sendable: _Sendable, encoded: bytes | None, context_id: int, message_id: int) -> Answer:
-    """Send a data set as it lies in the file, never whole in memory, or as it was encoded anew; return the answer."""
-    command = store_request(sendable.sop_class_uid, sendable.sop_instance_uid, message_id)
-    if encoded is not None:
-        return line.store(command, context_id, BytesIO(encoded), len(encoded))
-    with sendable.path.open("rb", buffering=0) as file:
-        file.seek(sendable.offset)
-        return line.store(command, context_id, file, os.fstat(file.fileno()).st_size - sendable.offset)
+    results = [result for sop_class, result in acceptance.rejected if sop_class == sendable.sop_class_uid]
+    return next((_REJECTIONS[result] for result in results if result in _REJECTIONS), "none was accepted")
 
 
 def _result(sendable: _Sendable, outcome: SendOutcome, status: int | None, detail: str) -> SendResult:

@@ -75,9 +75,7 @@ class FastSocket(MendedSocket):
         if self.socket is None or seconds == self._timeout:
             return
         self._timeout = seconds
-        interval = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
+        bound_waits(self.socket, seconds)
 
     def limit(self, seconds: float | None) -> None:
         """Bound all that is read from now on, together, to `seconds`; None takes that bound away.
@@ -133,3 +131,14 @@ class FastSocket(MendedSocket):
         """End a wait for data from another thread, as if the peer had closed; sending still works."""
         with contextlib.suppress(OSError, AttributeError):
             self.socket.shutdown(socket.SHUT_RD)
+
+
+def bound_waits(connection: socket.socket, seconds: float) -> None:
+    """Let each wait of a blocking connection for data or buffer space end in the kernel after `seconds`, 0 for never.
+
+    Raises:
+        OSError: the connection is closed.
+    """
+    interval = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, interval)

@@ -11,13 +11,11 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
 
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 
-from daemon.dimse.pdu import AWAITING_CLOSE, ESTABLISHED, IDLE
-from daemon.errors import RetryableError
+from daemon.dimse.pdu import AWAITING_CLOSE, IDLE
 
 # The loop looks at its timers so often at least.
 _LONGEST_MS = 20
@@ -32,8 +30,6 @@ class WakingDul(DULServiceProvider):
         self._run_loop_delay = 0
         self._told, self._tell = socket.socketpair()
         self._ends = threading.Lock()
-        # Whoever has it has the connection; the loop, while it is awake.
-        self._turn = threading.Lock()
         for end in (self._told, self._tell):
             end.setblocking(False)
 
@@ -61,31 +57,11 @@ class WakingDul(DULServiceProvider):
     def run_reactor(self) -> None:
         """Run the loop to its end."""
         try:
-            with self._turn:
-                super().run_reactor()
+            super().run_reactor()
         finally:
             with self._ends:
                 self._told.close()
                 self._tell.close()
-
-    @contextlib.contextmanager
-    def resting(self) -> Iterator[socket.socket]:
-        """Keep the loop asleep and yield the connection, which is the caller's meanwhile.
-
-        Raises:
-            RetryableError: there is none any more.
-        """
-        with self._turn:
-            connection = self.socket.socket if self.socket else None
-            if connection is None or self.state_machine.current_state != ESTABLISHED:
-                raise RetryableError("the association broke off")
-            seconds = connection.gettimeout()
-            try:
-                yield connection
-            finally:
-                with contextlib.suppress(OSError):
-                    connection.settimeout(seconds)
-                self._idle_timer.restart()
 
     def _is_transport_event(self) -> bool:
         """Wait for something to do, then look as pynetdicom does."""
@@ -101,22 +77,6 @@ class WakingDul(DULServiceProvider):
         watched.register(self._told, select.POLLIN)
         if connection is not None and connection.fileno() >= 0:
             watched.register(connection, select.POLLIN)
-        self._turn.release()
-        try:
-            watched.poll(_LONGEST_MS)
-        finally:
-            self._turn.acquire()
+        watched.poll(_LONGEST_MS)
         with contextlib.suppress(BlockingIOError):
             self._told.recv(4096)
-
-
-@contextlib.contextmanager
-def still(association: Association) -> Iterator[None]:
-    """Keep an association's own loop over messages from running."""
-    association._reactor_checkpoint.clear()  # noqa: SLF001
-    try:
-        while not association._is_paused and association.is_established:  # noqa: SLF001
-            time.sleep(0.0001)  # the loop looks at the checkpoint every millisecond
-        yield
-    finally:
-        association._reactor_checkpoint.set()  # noqa: SLF001

@@ -1,21 +1,17 @@
 """C-STORE requests straight to the connection of an established association, and the answers from it.
 
 pynetdicom 3.0.4 makes several objects of each fragment and hands every one to another thread, which takes longer than
-the kernel does to send it. Here its upper layer rests (`WakingDul.resting`) while an object goes from its file to the
-connection through one buffer, and its answer is read; all else goes through pynetdicom.
+the kernel does to send it. Here an object goes from its file to the connection through one buffer.
 """
 
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import ssl
 from io import BytesIO, RawIOBase
 from time import monotonic
 
-from pynetdicom.association import Association
-
 from daemon.dimse.command import Answer
 from daemon.dimse.pdu import P_DATA_TF, PDU_HEADER, PDV_HEADER
-from daemon.dimse.waking import WakingDul, still
+from daemon.dimse.sockets import bound_waits
 from daemon.errors import RefusedError, RetryableError
 
 _HEADERS = PDU_HEADER.size + PDV_HEADER.size
@@ -24,9 +20,12 @@ _DATA, _COMMAND, _LAST = 0x00, 0x01, 0x02
 # An answer is a command set; a peer may fill it up.
 _MOST_ANSWER = 1 << 16
 # In less nothing fits.
-_MOST_PDU, _LEAST_PDU = 1 << 17, 8
-# So much goes in one call: two of the longest PDUs, with the command set before them.
-_AT_ONCE = 2 * _MOST_PDU + (1 << 12)
+_MOST_PDU, LEAST_PDU = 1 << 17, 8
+# A request up to this, most CT and MR instances, lies ready before its turn; of others so much lies here at a time.
+_ROOM = 8 * _MOST_PDU + (1 << 12)
+# What goes in one call, and has the time of one.
+_AT_ONCE = 1 << 18
+_LEAST_SECONDS = 0.001
 
 
 class Wire:
@@ -35,22 +34,53 @@ class Wire:
     def __init__(self, connection: socket.socket, longest: int, seconds: float | None) -> None:
         self._connection = connection
         self._seconds = seconds
+        # The kernel's own timeout saves a poll before each call, but does not end a read of TLS.
+        self._secured = isinstance(connection, ssl.SSLSocket)
+        self._flags = 0 if self._secured else socket.MSG_WAITALL
+        self._bound: float | None = None
+        if not self._secured:
+            connection.settimeout(None)
         # An even number of bytes in each fragment, PS3.8 E.1.
         self._room = min(longest or _MOST_PDU, _MOST_PDU) - PDV_HEADER.size & ~1
-        self._buffer = memoryview(bytearray(_AT_ONCE))
+        self._buffer = memoryview(bytearray(_ROOM))
         self._filled = 0
 
-    def store(self, command: bytes, context_id: int, data: RawIOBase | BytesIO, size: int) -> Answer:
-        """Send a command set and the `size` bytes of its data set; return the answer.
+    def holds(self, command: bytes, size: int) -> bool:
+        """Return whether a request with `size` bytes of data set can lie ready, so that `load` sends nothing of it."""
+        fragments = 2 + len(command) // self._room + size // self._room
+        return len(command) + size + fragments * _HEADERS <= _ROOM
+
+    def load(self, command: bytes, context_id: int, data: RawIOBase | BytesIO, size: int) -> None:
+        """Lay a command set and the `size` bytes of its data set ready; send what there is no room for.
+
+        Raises:
+            RetryableError: the connection broke, or the data set ends before.
+        """
+        self._filled = 0
+        self._add(BytesIO(command), len(command), context_id, _COMMAND)
+        self._add(data, size, context_id, _DATA)
+
+    def send(self) -> None:
+        """Send what lies ready.
+
+        Raises:
+            RetryableError: the connection broke, or the peer takes nothing in time.
+        """
+        view, self._filled = self._buffer[: self._filled], 0
+        try:
+            for begin in range(0, len(view), _AT_ONCE):
+                self._put(view[begin : begin + _AT_ONCE])
+        except OSError as error:
+            raise _broken() from error
+
+    def answer(self) -> Answer:
+        """Return the answer to what was sent.
 
         Raises:
             RetryableError: the connection broke, no answer came in time, or what came is none.
         """
         try:
-            self._add(BytesIO(command), len(command), context_id, _COMMAND)
-            self._add(data, size, context_id, _DATA)
-            self._flush()
-            return Answer.parse(self._answer())
+            return Answer.parse(self._command_set())
         except RefusedError as error:
             raise RetryableError(f"the destination answered with what is no answer: {error}") from error
 
@@ -58,8 +88,8 @@ class Wire:
         left = size
         while True:
             wanted = min(left, self._room)
-            if self._filled + _HEADERS + wanted > _AT_ONCE:
-                self._flush()
+            if self._filled + _HEADERS + wanted > _ROOM:
+                self.send()
             begin, start = self._filled, self._filled + _HEADERS
             got = source.readinto(self._buffer[start : start + wanted]) if wanted else 0
             if got < wanted:
@@ -72,17 +102,9 @@ class Wire:
             if not left:
                 return
 
-    def _flush(self) -> None:
-        view, self._filled = self._buffer[: self._filled], 0
-        try:
-            self._connection.settimeout(self._seconds)
-            self._connection.sendall(view)
-        except OSError as error:
-            raise _broken() from error
-
-    def _answer(self) -> bytes:
+    def _command_set(self) -> bytes:
         """Return the next command set."""
-        deadline = None if self._seconds is None else monotonic() + self._seconds
+        deadline = self._deadline()
         encoded = bytearray()
         while True:
             kind, length = PDU_HEADER.unpack(self._taken(PDU_HEADER.size, deadline))
@@ -96,14 +118,19 @@ class Wire:
                 if control & _COMMAND and control & _LAST:
                     return bytes(encoded)
 
+    def _put(self, view: memoryview) -> None:
+        deadline = self._deadline()
+        while view:
+            self._limit(deadline)
+            view = view[self._connection.send(view) :]
+
     def _taken(self, count: int, deadline: float | None) -> bytes:
         taken = bytearray(count)
         view = memoryview(taken)
         while view:
             try:
-                if deadline is not None:
-                    self._connection.settimeout(max(deadline - monotonic(), 0.001))
-                got = self._connection.recv_into(view)
+                self._limit(deadline)
+                got = self._connection.recv_into(view, 0, self._flags)
             except OSError as error:
                 raise _broken() from error
             if not got:
@@ -111,23 +138,19 @@ class Wire:
             view = view[got:]
         return bytes(taken)
 
+    def _deadline(self) -> float | None:
+        return None if self._seconds is None else monotonic() + self._seconds
 
-@contextmanager
-def wire(established: Association) -> Iterator[Wire]:
-    """Yield the connection of an association while nothing else is sent or read on it.
-
-    Raises:
-        RetryableError: it broke off already, or the peer takes no PDU in which anything fits.
-    """
-    if not isinstance(established.dul, WakingDul):
-        raise TypeError("only an association that we asked for can rest")
-    longest = established.acceptor.maximum_length or 0
-    if 0 < longest < _LEAST_PDU:
-        raise RetryableError(
-            f"the destination takes PDUs of {longest} bytes at most, in which nothing fits; mend it there"
-        )
-    with still(established), established.dul.resting() as connection:
-        yield Wire(connection, longest, established.dimse_timeout)
+    def _limit(self, deadline: float | None) -> None:
+        """Let the next call end at the deadline, or little later: what was set for the call before stays if it fits."""
+        if deadline is None or self._seconds is None:
+            return
+        left = max(deadline - monotonic(), _LEAST_SECONDS)
+        if self._secured:
+            self._connection.settimeout(left)
+        elif self._bound is None or abs(self._bound - left) > self._seconds / 10:
+            self._bound = left
+            bound_waits(self._connection, left)
 
 
 def _broken() -> RetryableError:

@@ -16,7 +16,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from daemon.dimse.contexts import COMPREHENSIVE_3D_SR_STORAGE, MOST_CONTEXTS, SEGMENTATION_STORAGE, requested_contexts
+from daemon.dimse.contexts import COMPREHENSIVE_3D_SR_STORAGE, MOST_CONTEXTS, SEGMENTATION_STORAGE, requested
 from daemon.dimse.probe import probe
 from daemon.dimse.recode import recoded
 from daemon.dimse.sender import send
@@ -187,6 +187,6 @@ def test_spare_contexts_never_displace_what_is_needed() -> None:
     """The limit of an association holds, and every object keeps its own context."""
     wanted = [(f"1.2.{number}", "1.2.840.10008.1.2.1") for number in range(60)]
     spare = [(uid, str(RLELossless)) for uid, _ in wanted]
-    proposed = [(c.abstract_syntax, str(c.transfer_syntax[0])) for c in requested_contexts(wanted, spare)]
+    proposed = requested(wanted, spare)
     assert len(proposed) == len(set(proposed)) == MOST_CONTEXTS
     assert set(wanted) <= set(proposed)

@@ -1,6 +1,7 @@
 """The sender before real destinations: what they answer becomes stored, refused or retry, with a reason."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from daemon.dimse.requestor import Limits, NotOfferedError, echo
 from daemon.dimse.sender import send
 from daemon.domain.admission import AllowedCaller
 from daemon.domain.delivery import Destination, SendOutcome
-from daemon.domain.reception import Verdict
+from daemon.domain.reception import Announced, Verdict
 from daemon.domain.references import Reference
 from daemon.errors import RefusedError, RetryableError
 from demo.ports import HOST, free_port
@@ -125,19 +126,61 @@ def test_a_rejected_association_gives_retry_with_the_reason(tmp_path: Path) -> N
     assert US in result.detail
 
 
+def three_files(folder: Path, size: int = 64) -> list[Path]:
+    """Write three CTs."""
+    return [ct_file(folder / f"{number}.dcm", f"1.2.3.{number}", size) for number in range(3)]
+
+
 def test_an_association_that_breaks_leaves_the_rest_to_retry(tmp_path: Path) -> None:
-    """A peer that dies at the second object: the first is stored, the others are tried again."""
-    files = [ct_file(tmp_path / f"{number}.dcm", f"1.2.3.{number}") for number in range(3)]
-    reception = RememberingReception()
-    listener = Listener(ListenerSettings(ae_title="PACS", port=0, allow_any_caller=True), reception)
-    listener.start()
-    pacs = Destination(name="pacs", ae_title="PACS", host=HOST, port=listener.port)
-    results = send(pacs, files, US, QUICK)
-    first = next(results)
-    listener.stop(0)
-    rest = list(results)
+    """A peer that falls silent at the second object: the first is stored, the others are tried again."""
+    awake = threading.Event()
+
+    def pause(announced: Announced) -> None:
+        assert announced.sop_instance_uid == "1.2.3.0" or awake.wait(60)
+
+    settings = ListenerSettings(ae_title="PACS", port=0, allow_any_caller=True)
+    with Listener(settings, RememberingReception(on_open=pause)) as listener:
+        pacs = Destination(name="pacs", ae_title="PACS", host=HOST, port=listener.port)
+        first, *rest = send(pacs, three_files(tmp_path), US, replace(QUICK, answer_seconds=1))
+        awake.set()
     assert first.outcome is SendOutcome.STORED
-    assert [result.outcome for result in rest] == [SendOutcome.RETRY] * 2
+    assert [(result.outcome, result.tried) for result in rest] == [
+        (SendOutcome.RETRY, True),
+        (SendOutcome.RETRY, False),
+    ]
+
+
+@pytest.mark.parametrize(("size", "ahead"), [(64, True), (800, False)])
+def test_the_next_object_goes_out_before_word_of_one(tmp_path: Path, size: int, ahead: bool) -> None:  # noqa: FBT001
+    """One, and not two, where it is not too large to lie ready; each arrives once, as it lies, in order."""
+    files, reception = three_files(tmp_path, size), RememberingReception()
+    with Listener(ListenerSettings(ae_title="PACS", port=0, allow_any_caller=True), reception) as listener:
+        pacs = Destination(name="pacs", ae_title="PACS", host=HOST, port=listener.port)
+        results = send(pacs, files, US, QUICK)
+        told = [next(results)]
+        if ahead:
+            wait_until(lambda: [one.finished for one in reception.objects] == [True] * 2, 20, "the second object")
+        told += [next(results)]
+        arrived = len(reception.objects)
+        told += results
+    assert arrived in ({2, 3} if ahead else {2})
+    assert [(one.sop_instance_uid, one.outcome) for one in told] == [
+        (f"1.2.3.{number}", SendOutcome.STORED) for number in range(3)
+    ]
+    assert all(one.content.endswith(data_set(path)) for one, path in zip(reception.objects, files, strict=True))
+
+
+def test_a_file_that_is_gone_holds_up_nothing_before_it(tmp_path: Path) -> None:
+    """What was already sent is told of, though its turn to lie ready came before."""
+    files, reception = three_files(tmp_path), RememberingReception()
+    with Listener(ListenerSettings(ae_title="PACS", port=0, allow_any_caller=True), reception) as listener:
+        pacs = Destination(name="pacs", ae_title="PACS", host=HOST, port=listener.port)
+        results = send(pacs, files, US, QUICK)
+        assert next(results).outcome is SendOutcome.STORED
+        files[2].unlink()
+        assert next(results).outcome is SendOutcome.STORED
+        with pytest.raises(FileNotFoundError):
+            next(results)
 
 
 def test_a_file_that_is_not_dicom_is_named(tmp_path: Path) -> None:

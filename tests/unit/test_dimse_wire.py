@@ -4,7 +4,9 @@ import socket
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
+from threading import Event
 
 import pytest
 
@@ -33,6 +35,13 @@ def pdu(*values: tuple[int, bytes]) -> bytes:
     return struct.pack(">BxL", 4, len(body)) + body
 
 
+def stored(line: Wire, data: bytes, size: int | None = None) -> Answer:
+    """Send `data`, said to be of `size` bytes, as instance `UID`; return the answer."""
+    line.load(REQUEST, 1, BytesIO(data), len(data) if size is None else size)
+    line.send()
+    return line.answer()
+
+
 def said(theirs: socket.socket) -> list[tuple[int, int, bytes]]:
     """Return the PDUs that we sent: length, control header and fragment of each."""
     theirs.settimeout(5)
@@ -54,7 +63,7 @@ def test_a_peer_gets_no_pdu_longer_than_it_takes(
     ours, theirs = ends
     data = bytes(range(250)) * 4
     theirs.sendall(pdu((3, ANSWER)))
-    assert Wire(ours, longest, 5).store(REQUEST, 1, BytesIO(data[:size]), size).status == 0xA700
+    assert stored(Wire(ours, longest, 5), data[:size]).status == 0xA700
     sent = said(theirs)
     assert all(length <= (longest or 1 << 17) and not length % 2 for length, _, _ in sent)
     for kind, whole in ((1, REQUEST), (0, data[:size])):
@@ -78,7 +87,7 @@ def test_an_answer_may_come_in_parts(ends: tuple[socket.socket, socket.socket], 
     ours, theirs = ends
     with ThreadPoolExecutor(1) as pool:
         pool.map(theirs.sendall, answers)
-        answer = Wire(ours, 0, 5).store(REQUEST, 1, BytesIO(b""), 0)
+        answer = stored(Wire(ours, 0, 5), b"")
     assert answer == Answer(status=0xA700, offending=())
 
 
@@ -102,7 +111,7 @@ def test_what_is_no_answer_is_tried_again(ends: tuple[socket.socket, socket.sock
     with ThreadPoolExecutor(1) as pool:
         telling = pool.submit(theirs.sendall, answer)
         with pytest.raises(RetryableError):
-            Wire(ours, 0, 0.5).store(REQUEST, 1, BytesIO(b"data"), 4)
+            stored(Wire(ours, 0, 0.5), b"data")
         ours.close()
         assert telling.exception() is None or isinstance(telling.exception(), OSError)
 
@@ -110,13 +119,13 @@ def test_what_is_no_answer_is_tried_again(ends: tuple[socket.socket, socket.sock
 def test_a_file_that_became_shorter_is_tried_again(ends: tuple[socket.socket, socket.socket]) -> None:
     """What was announced is not there: nothing is made up in its place."""
     with pytest.raises(RetryableError, match="shorter"):
-        Wire(ends[0], 0, 0.5).store(REQUEST, 1, BytesIO(b"data"), 6)
+        stored(Wire(ends[0], 0, 0.5), b"data", 6)
 
 
 def test_a_peer_that_reads_nothing_keeps_nobody(ends: tuple[socket.socket, socket.socket]) -> None:
     """Its time ends as that of an answer does."""
     with pytest.raises(RetryableError):
-        Wire(ends[0], 0, 0.2).store(REQUEST, 1, BytesIO(bytes(1 << 24)), 1 << 24)
+        stored(Wire(ends[0], 0, 0.2), bytes(1 << 24))
 
 
 def test_an_answer_names_the_elements_that_offend() -> None:
@@ -125,3 +134,44 @@ def test_an_answer_names_the_elements_that_offend() -> None:
     assert Answer.parse(body).offending == (0x00080018, 0x00100020)
     with pytest.raises(RefusedError):
         Answer.parse(ANSWER[12:] + struct.pack("<HHLHB", 0, 0x0901, 3, 0x0008, 0x18))
+
+
+@pytest.mark.parametrize("longest", [16, 1000, 0])
+def test_what_can_lie_ready_goes_only_when_it_is_told_to(
+    ends: tuple[socket.socket, socket.socket], longest: int
+) -> None:
+    """The largest of it included; of one more octet some goes at once."""
+    ours, theirs = ends
+    line = Wire(ours, longest, 5)
+    size = max(size for size in range(0, 1 << 21, 2) if line.holds(REQUEST, size))
+    assert size > 1 << 17
+    theirs.setblocking(False)
+    line.load(REQUEST, 1, BytesIO(bytes(size)), size)
+    with pytest.raises(BlockingIOError):
+        theirs.recv(1)
+    theirs.settimeout(5)
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(line.send)
+        sending.add_done_callback(lambda _: ours.shutdown(socket.SHUT_WR))
+        heard = sum(iter(lambda: len(theirs.recv(1 << 20)), 0))
+    assert sending.exception() is None
+    assert heard > size
+
+
+def test_an_answer_octet_by_octet_is_in_time_as_a_whole_or_not(ends: tuple[socket.socket, socket.socket]) -> None:
+    """A peer that is never late for the next octet cannot keep us."""
+    ours, theirs = ends
+    over = Event()
+
+    def trickle() -> None:
+        with suppress(OSError):
+            for octet in pdu((3, REQUEST)):
+                theirs.sendall(bytes([octet]))
+                if over.wait(0.1):
+                    return
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(trickle)
+        with pytest.raises(RetryableError, match="in time"):
+            stored(Wire(ours, 0, 0.5), b"data")
+        over.set()
