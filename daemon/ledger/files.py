@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Engine, Select, exists, select, text, update
+from sqlalchemy import Engine, Select, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from daemon.domain.delivery import DeliveryState
@@ -11,6 +11,7 @@ from daemon.domain.feedback import FeedbackState
 from daemon.domain.instance import Instance
 from daemon.domain.job import JobState
 from daemon.ledger.engine import reading, writing
+from daemon.ledger.few import KEPT
 from daemon.ledger.rows import instance_of
 from daemon.ledger.tables import DeliveryRow, FeedbackRow, InstanceRow, JobRow, OutputRow, StudyRow
 
@@ -30,8 +31,8 @@ class Files:
         """Return the instances of these digests."""
         with reading(self._engine) as session:
             parts = (digests[start : start + PARAMETERS] for start in range(0, len(digests), PARAMETERS))
-            queries = (select(InstanceRow).where(InstanceRow.digest.in_(part)) for part in parts)
-            return [instance_of(row.facts) for query in queries for row in session.scalars(query)]
+            queries = (select(InstanceRow.facts).where(InstanceRow.digest.in_(part)) for part in parts)
+            return [instance_of(facts) for query in queries for facts in session.scalars(query)]
 
     def of_job(self, job_id: int, series_uid: str) -> list[str]:
         """Return the digests of what a job read of a series; none where any of it may be gone."""
@@ -63,7 +64,8 @@ class Files:
 
     def release(self, before: datetime) -> list[str]:
         """Note that what is freeable, of some studies, may be gone, and return it; committed before it is deleted."""
-        studies = _done(before).limit(PARAMETERS)
+        # In the order of the index of those that are kept: PostgreSQL would else look through all studies for a few.
+        studies = _done(before).order_by(StudyRow.first_at).limit(PARAMETERS)
         with reading(self._engine) as session:
             if session.scalar(studies.limit(1)) is None and not _returned(session, before):
                 return []
@@ -104,8 +106,7 @@ def _done(before: datetime) -> Select[str]:
         DeliveryRow.output_id == OutputRow.id,
         DeliveryRow.state.not_in((DeliveryState.CONFIRMED.value, DeliveryState.REPLACED.value)),
     )
-    # The index holds those that are kept, by when they began; written as it is, for SQLite to see that it applies.
-    untouched = (text("studies.kept"), StudyRow.first_at < before, StudyRow.last_at < before, ~StudyRow.dirty)
+    untouched = (KEPT, StudyRow.first_at < before, StudyRow.last_at < before, ~StudyRow.dirty)
     return select(StudyRow.uid).where(*untouched, ~unfinished, ~unsent, ~unconfirmed)
 
 
