@@ -209,7 +209,7 @@ def _by_state(session: Session, table: type[JobRow] | type[DeliveryRow]) -> dict
 def _studies(session: Session, rows: Sequence[StudyRow]) -> list[StudyView]:
     uids = [row.uid for row in rows]
     of_each = select(InstanceRow.study_uid, func.count()).where(InstanceRow.study_uid.in_(uids), CONFLICTING)
-    conflicts = dict(session.execute(of_each.group_by(InstanceRow.study_uid)).tuples().all())
+    conflicts = dict(session.execute(of_each.group_by(InstanceRow.study_uid)).all())
     columns = (JobRow.study_uid, JobRow.id, JobRow.bundle, JobRow.refusal, JobRow.state)
     jobs: dict[str, list[str]] = {}
     for job in session.execute(select(*columns).where(JobRow.study_uid.in_(uids)).order_by(JobRow.id)):
