@@ -94,20 +94,20 @@ class Files:
 
 def _done(before: datetime) -> Select[str]:
     """Return the studies of which nothing waits for anybody."""
-    of_study = JobRow.study_uid == StudyRow.uid
+    of_study = select(JobRow.id).where(JobRow.study_uid == StudyRow.uid)
     ended = JobRow.state.in_((JobState.COMPLETED.value, JobState.CANCELED.value))
-    unfinished = exists().where(of_study, ~ended)
     sent = aliased(OutputRow)
     delivered = exists().where(sent.job_id == JobRow.id, DeliveryRow.output_id == sent.id)
-    unsent = exists().where(of_study, OutputRow.job_id == JobRow.id, ~delivered)
-    unconfirmed = exists().where(
-        of_study,
-        OutputRow.job_id == JobRow.id,
-        DeliveryRow.output_id == OutputRow.id,
-        DeliveryRow.state.not_in((DeliveryState.CONFIRMED.value, DeliveryState.REPLACED.value)),
-    )
+    made = of_study.where(OutputRow.job_id == JobRow.id)
+    certain = DeliveryRow.state.in_((DeliveryState.CONFIRMED.value, DeliveryState.REPLACED.value))
+    unconfirmed = made.where(DeliveryRow.output_id == OutputRow.id, ~certain)
     untouched = (KEPT, StudyRow.first_at < before, StudyRow.last_at < before, ~StudyRow.dirty)
-    return select(StudyRow.uid).where(*untouched, ~unfinished, ~unsent, ~unconfirmed)
+    # Each study by itself, by its jobs: of EXISTS PostgreSQL may make a join, and look through all deliveries for it.
+    none = (
+        query.limit(1).scalar_subquery().is_(None)
+        for query in (of_study.where(~ended), made.where(~delivered), unconfirmed)
+    )
+    return select(StudyRow.uid).where(*untouched, *none)
 
 
 def _feedback(before: datetime) -> Select[str | None]:
