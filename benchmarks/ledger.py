@@ -4,7 +4,7 @@ Run as `python -m benchmarks.ledger [--studies 1000000] [--rounds 50] [--databas
 The ledger is filled by the database itself (`benchmarks.ledger_rows`); then studies of 180 instances go through it,
 verb after verb, each by the call that the daemon makes. PostgreSQL is a cluster of its own that flushes as it is told;
 SQLite has no statistics, as the daemon lets it make none. `--plans` prints what the database means to do of every
-statement that took long. A million studies take 10 GB and minutes.
+statement that took long. A million studies take minutes and up to 18 GB of disk.
 """
 
 import argparse

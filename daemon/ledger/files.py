@@ -72,11 +72,16 @@ class Files:
         with writing(self._engine) as session:
             # A list: between two statements another study may be done, of which the first freed nothing.
             done = session.scalars(studies.with_for_update(of=StudyRow, key_share=True, skip_locked=True)).all()
-            digests = _digests(session, done) + _returned(session, before)
-            session.execute(update(FeedbackRow).where(FeedbackRow.digest.in_(_feedback(before))).values(freed=True))
-            session.execute(update(InstanceRow).where(InstanceRow.study_uid.in_(done)).values(freed=True))
             jobs = select(JobRow.id).where(JobRow.study_uid.in_(done))
-            session.execute(update(OutputRow).where(OutputRow.job_id.in_(jobs)).values(freed=True))
+            of_each = (
+                (InstanceRow, InstanceRow.study_uid.in_(done)),
+                (OutputRow, OutputRow.job_id.in_(jobs)),
+                (FeedbackRow, FeedbackRow.digest.in_(_feedback(before))),
+            )
+            digests: list[str] = []
+            for table, those in of_each:
+                freed = update(table).where(those, ~table.freed).values(freed=True).returning(table.digest)
+                digests += filter(None, session.scalars(freed))
             session.execute(update(StudyRow).where(StudyRow.uid.in_(done)).values(kept=False))
         return digests
 
