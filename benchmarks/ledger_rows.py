@@ -56,17 +56,19 @@ def fill(engine: Engine, studies: int, now: datetime) -> None:
         for table in TABLES[1:] if dialect == "postgresql" else ():
             sequence = func.pg_get_serial_sequence(table.__tablename__, "id")
             connection.execute(select(func.setval(sequence, select(func.max(table.id)).scalar_subquery())))  # type: ignore[attr-defined]
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("VACUUM ANALYZE" if dialect == "postgresql" else "ANALYZE")
+    if dialect == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
 
 
 def sizes(engine: Engine) -> dict[str, tuple[int, float]]:
     """Return the rows of each table, and the bytes of one with its share of the indexes."""
+    # Of SQLite `pageno` counts pages; their bytes, `pgsize`, would not fit into its 32 bits.
     pages = text(
         "SELECT pg_total_relation_size(CAST(:name AS regclass))"
         if engine.dialect.name == "postgresql"
-        else "SELECT sum(pgsize) FROM dbstat WHERE aggregate = TRUE AND name IN"
-        " (SELECT name FROM sqlite_master WHERE tbl_name = :name)"
+        else "SELECT sum(pageno) * (SELECT page_size FROM pragma_page_size) FROM dbstat"
+        " WHERE aggregate = TRUE AND name IN (SELECT name FROM sqlite_master WHERE tbl_name = :name)"
     )
     found = {}
     with engine.connect() as connection:

@@ -20,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 HISTORY = ROOT / "benchmarks" / "history.jsonl"
 REPORT = ROOT / "build" / "bench" / "report.md"
-NAMES = ("start", "receive", "send", "inference", "steps", "answer", "throughput", "console")
+NAMES = ("start", "receive", "send", "inference", "steps", "answer", "throughput", "console", "ledger")
 NOTABLE = 1.25
 # benchmark -> row -> column -> figure
 Figures = Mapping[str, Mapping[str, Mapping[str, float]]]

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, func, select, text
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from daemon.domain.delivery import DeliveryState
 from daemon.domain.job import JobState
 from daemon.ledger.engine import reading
+from daemon.ledger.few import REFUSED, in_state
 from daemon.ledger.tables import DeliveryRow, InstanceRow, JobRow, OutputRow, StudyRow
 
 
@@ -90,9 +91,7 @@ def figures(engine: Engine, since: datetime, *, settled: bool = True) -> Figures
             studies=session.scalar(select(func.count()).select_from(StudyRow)) or 0,
             # Rows are never deleted: the newest one's number is their number.
             instances=session.scalar(select(func.max(InstanceRow.id))) or 0,
-            oldest_job=session.scalar(
-                select(func.min(JobRow.created_at)).where(JobRow.state == JobState.SCHEDULED.value)
-            ),
+            oldest_job=session.scalar(select(func.min(JobRow.created_at)).where(in_state(JobState.SCHEDULED))),
             oldest_delivery=session.scalar(
                 select(func.min(DeliveryRow.created_at)).where(DeliveryRow.state == DeliveryState.PENDING.value)
             ),
@@ -135,8 +134,7 @@ def _deliveries(session: Session, states: Sequence[str]) -> tuple[DeliveryCount,
 
 
 def _refusals(session: Session) -> dict[str, int]:
-    # As the index says it: with a bound value SQLite could not tell that it applies.
-    refused = select(StudyRow.refusal, func.count()).where(text("refusal <> ''")).group_by(StudyRow.refusal)
+    refused = select(StudyRow.refusal, func.count()).where(REFUSED).group_by(StudyRow.refusal)
     return {str(reason): int(count) for reason, count in session.execute(refused).all()}
 
 

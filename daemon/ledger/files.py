@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Engine, Select, exists, select, text, update
+from sqlalchemy import Engine, Select, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from daemon.domain.delivery import DeliveryState
@@ -11,6 +11,7 @@ from daemon.domain.feedback import FeedbackState
 from daemon.domain.instance import Instance
 from daemon.domain.job import JobState
 from daemon.ledger.engine import reading, writing
+from daemon.ledger.few import KEPT
 from daemon.ledger.rows import instance_of
 from daemon.ledger.tables import DeliveryRow, FeedbackRow, InstanceRow, JobRow, OutputRow, StudyRow
 
@@ -30,8 +31,8 @@ class Files:
         """Return the instances of these digests."""
         with reading(self._engine) as session:
             parts = (digests[start : start + PARAMETERS] for start in range(0, len(digests), PARAMETERS))
-            queries = (select(InstanceRow).where(InstanceRow.digest.in_(part)) for part in parts)
-            return [instance_of(row.facts) for query in queries for row in session.scalars(query)]
+            queries = (select(InstanceRow.facts).where(InstanceRow.digest.in_(part)) for part in parts)
+            return [instance_of(facts) for query in queries for facts in session.scalars(query)]
 
     def of_job(self, job_id: int, series_uid: str) -> list[str]:
         """Return the digests of what a job read of a series; none where any of it may be gone."""
@@ -63,18 +64,24 @@ class Files:
 
     def release(self, before: datetime) -> list[str]:
         """Note that what is freeable, of some studies, may be gone, and return it; committed before it is deleted."""
-        studies = _done(before).limit(PARAMETERS)
+        # In the order of the index of those that are kept: PostgreSQL would else look through all studies for a few.
+        studies = _done(before).order_by(StudyRow.first_at).limit(PARAMETERS)
         with reading(self._engine) as session:
             if session.scalar(studies.limit(1)) is None and not _returned(session, before):
                 return []
         with writing(self._engine) as session:
             # A list: between two statements another study may be done, of which the first freed nothing.
             done = session.scalars(studies.with_for_update(of=StudyRow, key_share=True, skip_locked=True)).all()
-            digests = _digests(session, done) + _returned(session, before)
-            session.execute(update(FeedbackRow).where(FeedbackRow.digest.in_(_feedback(before))).values(freed=True))
-            session.execute(update(InstanceRow).where(InstanceRow.study_uid.in_(done)).values(freed=True))
             jobs = select(JobRow.id).where(JobRow.study_uid.in_(done))
-            session.execute(update(OutputRow).where(OutputRow.job_id.in_(jobs)).values(freed=True))
+            of_each = (
+                (InstanceRow, InstanceRow.study_uid.in_(done)),
+                (OutputRow, OutputRow.job_id.in_(jobs)),
+                (FeedbackRow, FeedbackRow.digest.in_(_feedback(before))),
+            )
+            digests: list[str] = []
+            for table, those in of_each:
+                freed = update(table).where(those, ~table.freed).values(freed=True).returning(table.digest)
+                digests += filter(None, session.scalars(freed))
             session.execute(update(StudyRow).where(StudyRow.uid.in_(done)).values(kept=False))
         return digests
 
@@ -92,21 +99,20 @@ class Files:
 
 def _done(before: datetime) -> Select[str]:
     """Return the studies of which nothing waits for anybody."""
-    of_study = JobRow.study_uid == StudyRow.uid
+    of_study = select(JobRow.id).where(JobRow.study_uid == StudyRow.uid)
     ended = JobRow.state.in_((JobState.COMPLETED.value, JobState.CANCELED.value))
-    unfinished = exists().where(of_study, ~ended)
     sent = aliased(OutputRow)
     delivered = exists().where(sent.job_id == JobRow.id, DeliveryRow.output_id == sent.id)
-    unsent = exists().where(of_study, OutputRow.job_id == JobRow.id, ~delivered)
-    unconfirmed = exists().where(
-        of_study,
-        OutputRow.job_id == JobRow.id,
-        DeliveryRow.output_id == OutputRow.id,
-        DeliveryRow.state.not_in((DeliveryState.CONFIRMED.value, DeliveryState.REPLACED.value)),
+    made = of_study.where(OutputRow.job_id == JobRow.id)
+    certain = DeliveryRow.state.in_((DeliveryState.CONFIRMED.value, DeliveryState.REPLACED.value))
+    unconfirmed = made.where(DeliveryRow.output_id == OutputRow.id, ~certain)
+    untouched = (KEPT, StudyRow.first_at < before, StudyRow.last_at < before, ~StudyRow.dirty)
+    # Each study by itself, by its jobs: of EXISTS PostgreSQL may make a join, and look through all deliveries for it.
+    none = (
+        query.limit(1).scalar_subquery().is_(None)
+        for query in (of_study.where(~ended), made.where(~delivered), unconfirmed)
     )
-    # The index holds those that are kept, by when they began; written as it is, for SQLite to see that it applies.
-    untouched = (text("studies.kept"), StudyRow.first_at < before, StudyRow.last_at < before, ~StudyRow.dirty)
-    return select(StudyRow.uid).where(*untouched, ~unfinished, ~unsent, ~unconfirmed)
+    return select(StudyRow.uid).where(*untouched, *none)
 
 
 def _feedback(before: datetime) -> Select[str | None]:

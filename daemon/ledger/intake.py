@@ -29,6 +29,7 @@ from daemon.domain.instance import Instance
 from daemon.domain.reception import Interrupted, Verdict
 from daemon.ledger.engine import crossed, reached, reading, writing
 from daemon.ledger.feedback import returned, take_back, unended
+from daemon.ledger.few import CONFLICTING
 from daemon.ledger.rows import instance_json
 from daemon.ledger.tables import AssociationRow, InstanceRow, StudyRow
 
@@ -55,9 +56,7 @@ _HELD = (
     select(StudyRow.instances, StudyRow.size, StudyRow.refused_size).where(_OF_STUDY).with_for_update(key_share=True)
 )
 _CONFLICTS = (
-    select(func.count())
-    .select_from(InstanceRow)
-    .where(InstanceRow.study_uid == bindparam("study"), InstanceRow.conflict)
+    select(func.count()).select_from(InstanceRow).where(InstanceRow.study_uid == bindparam("study"), CONFLICTING)
 )
 _OVERSIZE = update(StudyRow).where(_OF_STUDY, ~StudyRow.oversize).values(oversize=True, dirty=True)
 _KEPT = update(StudyRow).where(_OF_STUDY, ~StudyRow.kept).values(kept=True)

@@ -15,8 +15,9 @@ from daemon.domain.reasons import REPORTED, Reason, deserves_report
 from daemon.domain.references import Reference
 from daemon.domain.second import SHADOW
 from daemon.domain.work import Claimed, Result
-from daemon.ledger.claims import akin, before, hold, leased, oldest, refused, waits
+from daemon.ledger.claims import accompanied, akin, before, hold, leased, oldest, refused, waits
 from daemon.ledger.engine import reading, writing
+from daemon.ledger.few import WITH_NEWS, in_state
 from daemon.ledger.listings import inquiry_of, listings_of
 from daemon.ledger.rows import IllegalTransitionError, answer_of, findings_json, instance_of, new_delivery, note
 from daemon.ledger.scores import score_row
@@ -37,8 +38,8 @@ class Jobs:
     def waiting_studies(self) -> list[StudyFacts]:
         """Return the studies with instances that no decision has seen."""
         with reading(self._engine) as session:
-            uids = session.scalars(select(StudyRow.uid).where(StudyRow.dirty).order_by(StudyRow.last_at)).all()
-            return [_study(session, uid) for uid in uids]
+            rows = session.scalars(select(StudyRow).where(*WITH_NEWS).order_by(StudyRow.last_at)).all()
+            return [_study(session, row) for row in rows]
 
     def note_verdict(self, study: StudyFacts, completeness: Completeness) -> None:
         """Keep the evidence for the administrator; only where it changed."""
@@ -81,15 +82,17 @@ class Jobs:
         What it supersedes and was given back meanwhile is cancelled.
         """
         with reading(self._engine) as session:
-            if not waits(session, at, resource):
-                return None
+            known = waits(session, at, resource)
+        if known is None:
+            return None
         with writing(self._engine) as session:
-            job = oldest(session, at, resource)
+            job = oldest(session, at, resource, known)
             if job is None:
                 return None
             if job.state == JobState.IN_PROGRESS:
                 _move(session, job, JobState.SCHEDULED, at, "lease ran out")
-            if not job.refusal:
+            others = accompanied(session, job)
+            if others and not job.refusal:
                 _withdraw(session, job, at)
                 for older in session.scalars(before(job, JobState.SCHEDULED)).all():
                     _move(session, older, JobState.CANCELED, at, f"{_SUPERSEDED} by job {job.id} before it was done")
@@ -97,7 +100,7 @@ class Jobs:
             job.fence += 1
             job.attempts += 1
             job.worker, job.lease_until = worker, at + lease_for
-            return _claimed(session, job)
+            return _claimed(session, job, _answers(session, job) if others else ())
 
     def renew(self, lease: Lease, until: datetime) -> bool:
         """Extend a lease; False where it is another's by now."""
@@ -164,7 +167,7 @@ class Jobs:
 
     def bereaved(self, worker: str) -> list[tuple[Lease, int]]:
         """Count the death of `worker` against each job in its hands; return their leases, and how many it has seen."""
-        held = select(JobRow).where(JobRow.worker == worker, JobRow.state == JobState.IN_PROGRESS)
+        held = select(JobRow).where(JobRow.worker == worker, in_state(JobState.IN_PROGRESS))
         with writing(self._engine) as session:
             jobs = session.scalars(held.order_by(JobRow.id).with_for_update(key_share=True)).all()
             for job in jobs:
@@ -194,23 +197,21 @@ class Jobs:
             _move(session, session.get_one(JobRow, job_id), JobState.CANCELED, at, "asked by administrator")
 
 
-def _study(session: Session, uid: str) -> StudyFacts:
-    rows = session.scalars(
-        select(InstanceRow).where(InstanceRow.study_uid == uid, ~InstanceRow.conflict).order_by(InstanceRow.id)
-    ).all()
-    carried = select(AssociationRow).join(InstanceRow, InstanceRow.association == AssociationRow.id)
-    associations = session.scalars(carried.where(InstanceRow.study_uid == uid).distinct()).all()
-    conflicts = session.scalar(
-        select(func.count()).select_from(InstanceRow).where(InstanceRow.study_uid == uid, InstanceRow.conflict)
-    )
+def _study(session: Session, study: StudyRow) -> StudyFacts:
+    uid = study.uid
+    here = select(InstanceRow.facts, InstanceRow.conflict).where(InstanceRow.study_uid == uid).order_by(InstanceRow.id)
+    rows = session.execute(here).all()
+    by = select(InstanceRow.association).where(InstanceRow.study_uid == uid)
+    carried = select(AssociationRow.calling_ae, AssociationRow.closed_at).where(AssociationRow.id.in_(by))
+    associations = session.execute(carried).all()
     listings, notified_at = listings_of(session, uid)
     return StudyFacts(
         study_instance_uid=uid,
-        instances=tuple(instance_of(row.facts) for row in rows),
+        instances=tuple(instance_of(row.facts) for row in rows if not row.conflict),
         open_associations=sum(a.closed_at is None for a in associations),
         callers=frozenset(a.calling_ae for a in associations),
-        conflicts=conflicts or 0,
-        oversize=session.get_one(StudyRow, uid).oversize,
+        conflicts=sum(row.conflict for row in rows),
+        oversize=study.oversize,
         listings=listings,
         notified_at=notified_at,
         inquiry=inquiry_of(session, uid),
@@ -348,10 +349,8 @@ def _lease(job: JobRow) -> Lease:
     return Lease(job_id=job.id, fence=job.fence, worker=job.worker, expires_at=until)
 
 
-def _claimed(session: Session, job: JobRow) -> Claimed:
-    answered = _answers(session, job)
-    newest = answered[-1] if answered else None
-    wanted = select(OutputRow).where(OutputRow.job_id == newest, OutputRow.kind == OutputKind.REPORT.value)
+def _claimed(session: Session, job: JobRow, answered: Sequence[int]) -> Claimed:
+    wanted = select(OutputRow).where(OutputRow.job_id.in_(answered[-1:]), OutputRow.kind == OutputKind.REPORT.value)
     return Claimed(
         lease=_lease(job),
         key=job.key,
@@ -366,7 +365,7 @@ def _claimed(session: Session, job: JobRow) -> Claimed:
                 sop_class_uid=row.sop_class_uid,
                 sop_instance_uid=row.sop_instance_uid,
             )
-            for row in session.scalars(wanted)
+            for row in (session.scalars(wanted) if answered else ())
         ),
         revision=len(answered) + 1,
         refusal=Reason(job.refusal) if job.refusal else None,

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, Select, case, func, or_, select, text
+from sqlalchemy import Engine, Select, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from daemon.domain.delivery import MISSING
 from daemon.domain.job import JobState
 from daemon.errors import RefusedError
+from daemon.ledger import few
 from daemon.ledger.engine import reading
 from daemon.ledger.queries import Event, event
 from daemon.ledger.tables import DeliveryRow, InquiryRow, InstanceRow, JobRow, OutputRow, StudyRow, TransitionRow
@@ -223,10 +224,9 @@ def _by_arrival(session: Session, prefix: str, state: str, after: str) -> StudyP
     if prefix:
         query = query.where(StudyRow.uid >= prefix, StudyRow.uid < prefix + _LAST)
     if state == WAITING:
-        query = query.where(StudyRow.dirty)
+        query = query.where(*few.WITH_NEWS)
     if state == REFUSED:
-        # As the index says it: with a bound value SQLite could not tell that it applies.
-        query = query.where(text("studies.refusal <> ''"))
+        query = query.where(few.REFUSED)
     if after:
         at, uid = _key(after)
         # The first condition is what the index is entered by.

@@ -1,5 +1,6 @@
 """What administrators ask the ledger; read only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,6 +9,8 @@ from sqlalchemy import Engine, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from daemon.ledger.engine import reading
+from daemon.ledger.few import CONFLICTING
+from daemon.ledger.files import PARAMETERS
 from daemon.ledger.tables import DeliveryRow, InstanceRow, JobRow, OutputRow, StudyRow, TransitionRow
 
 
@@ -109,13 +112,14 @@ class Queries:
         newest = select(StudyRow).order_by(StudyRow.first_at.desc(), StudyRow.uid.desc()).limit(limit)
         with reading(self._engine) as session:
             rows = session.scalars(newest).all()
-            return [_study(session, row) for row in rows]
+            parts = (rows[start : start + PARAMETERS] for start in range(0, len(rows), PARAMETERS))
+            return [view for part in parts for view in _studies(session, part)]
 
     def study(self, uid: str) -> StudyView | None:
         """Return one study."""
         with reading(self._engine) as session:
             row = session.get(StudyRow, uid)
-            return None if row is None else _study(session, row)
+            return None if row is None else _studies(session, [row])[0]
 
     def jobs(self, *, study: str | None = None, state: str | None = None, limit: int = 100) -> list[JobView]:
         """Return the newest jobs first."""
@@ -202,19 +206,27 @@ def _by_state(session: Session, table: type[JobRow] | type[DeliveryRow]) -> dict
     return {str(state): int(count) for state, count in rows}
 
 
-def _study(session: Session, row: StudyRow) -> StudyView:
-    conflicts = select(func.count()).select_from(InstanceRow).where(InstanceRow.study_uid == row.uid)
-    jobs = session.scalars(select(JobRow).where(JobRow.study_uid == row.uid).order_by(JobRow.id)).all()
-    return StudyView(
-        study_instance_uid=row.uid,
-        instances=row.instances,
-        conflicts=session.scalar(conflicts.where(InstanceRow.conflict)) or 0,
-        last_at=row.last_at,
-        verdict=row.verdict,
-        evidence=row.evidence,
-        refusal=row.refusal,
-        jobs=tuple(f"{job.id} {job.bundle or job.refusal} {job.state}" for job in jobs),
-    )
+def _studies(session: Session, rows: Sequence[StudyRow]) -> list[StudyView]:
+    uids = [row.uid for row in rows]
+    of_each = select(InstanceRow.study_uid, func.count()).where(InstanceRow.study_uid.in_(uids), CONFLICTING)
+    conflicts = dict(session.execute(of_each.group_by(InstanceRow.study_uid)).all())
+    columns = (JobRow.study_uid, JobRow.id, JobRow.bundle, JobRow.refusal, JobRow.state)
+    jobs: dict[str, list[str]] = {}
+    for job in session.execute(select(*columns).where(JobRow.study_uid.in_(uids)).order_by(JobRow.id)):
+        jobs.setdefault(job.study_uid, []).append(f"{job.id} {job.bundle or job.refusal} {job.state}")
+    return [
+        StudyView(
+            study_instance_uid=row.uid,
+            instances=row.instances,
+            conflicts=conflicts.get(row.uid, 0),
+            last_at=row.last_at,
+            verdict=row.verdict,
+            evidence=row.evidence,
+            refusal=row.refusal,
+            jobs=tuple(jobs.get(row.uid, ())),
+        )
+        for row in rows
+    ]
 
 
 def _job(row: JobRow) -> JobView:

@@ -6,7 +6,7 @@ from datetime import datetime
 from statistics import fmean
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Select, func, or_, select
+from sqlalchemy import ColumnElement, Engine, Select, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from daemon.domain.feedback import Outline
@@ -18,6 +18,7 @@ from daemon.domain.second import SHADOW, SecondOutcome, SecondState, SecondTask
 from daemon.errors import RefusedError
 from daemon.ledger.claims import hold
 from daemon.ledger.engine import reading, writing
+from daemon.ledger.few import in_state
 from daemon.ledger.pauses import paused
 from daemon.ledger.rows import findings_json
 from daemon.ledger.tables import JobRow, OutputRow, ScoreRow, SecondRow
@@ -173,8 +174,9 @@ def second_row(job: int, bundle: BundleRef, by: str, at: datetime) -> SecondRow:
 
 
 def _busy(at: datetime) -> ColumnElement[bool]:
-    due = (JobRow.state == JobState.SCHEDULED.value) & (JobRow.not_before <= at)
-    return select(JobRow.id).where(or_(due, JobRow.state == JobState.IN_PROGRESS.value)).exists()
+    # Two questions, each of an index of few: PostgreSQL may look through all jobs for one that is either.
+    due = exists().where(in_state(JobState.SCHEDULED), JobRow.not_before <= at)
+    return or_(due, exists().where(in_state(JobState.IN_PROGRESS)))
 
 
 def _mine(task: SecondTask) -> Select[SecondRow]:

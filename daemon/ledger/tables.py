@@ -27,6 +27,15 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: Moment(), str: Words(), dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012 - SQLAlchemy's API
 
 
+def _some(where: str, name: str, *columns: str, unique: bool = False) -> Index:
+    """Return an index of those rows alone of which `where` is true.
+
+    A column that is the same in all of them may lead: SQLite has no statistics here, and of two indexes takes the one
+    of which more is given by equality.
+    """
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
+
+
 class AssociationRow(Base):
     """One association of one listener; open while `closed_at` is empty, which the listener says again now and then."""
 
@@ -45,16 +54,9 @@ class InstanceRow(Base):
     __tablename__ = "instances"
     __table_args__ = (
         UniqueConstraint("sop_instance_uid", "digest"),
-        Index(
-            "uq_instances_first",
-            "sop_instance_uid",
-            unique=True,
-            sqlite_where=text("NOT conflict"),
-            postgresql_where=text("NOT conflict"),
-        ),
-        Index(
-            "ix_instances_arriving", "association", sqlite_where=text("NOT freed"), postgresql_where=text("NOT freed")
-        ),
+        _some("NOT conflict", "uq_instances_first", "sop_instance_uid", unique=True),
+        _some("NOT freed", "ix_instances_arriving", "association"),
+        _some("conflict", "ix_instances_conflicting", "study_uid"),
     )
     id: Mapped[int] = mapped_column(Number, primary_key=True)
     sop_instance_uid: Mapped[str] = mapped_column(Uid)
@@ -79,16 +81,15 @@ class StudyRow(Base):
     __tablename__ = "studies"
     __table_args__ = (
         Index("ix_studies_newest", "first_at", "uid"),
-        Index("ix_studies_kept", "first_at", sqlite_where=text("kept"), postgresql_where=text("kept")),
-        Index(
-            "ix_studies_refused", "refusal", sqlite_where=text("refusal <> ''"), postgresql_where=text("refusal <> ''")
-        ),
+        _some("dirty", "ix_studies_news", "dirty", "first_at", "uid"),
+        _some("kept", "ix_studies_kept", "first_at"),
+        _some("refusal <> ''", "ix_studies_refused", "refusal"),
     )
     uid: Mapped[str] = mapped_column(Uid, primary_key=True)
     first_at: Mapped[datetime]
     last_at: Mapped[datetime]
     instances: Mapped[int]
-    dirty: Mapped[bool] = mapped_column(index=True)
+    dirty: Mapped[bool]
     verdict: Mapped[str] = mapped_column(String(16), default="")
     evidence: Mapped[str] = mapped_column(default="")
     refusal: Mapped[str] = mapped_column(String(40), default="")
@@ -163,7 +164,8 @@ class JobRow(Base):
     resource: Mapped[str] = mapped_column(String(12), default="cpu", server_default="cpu")
     told_at: Mapped[datetime | None]
     __table_args__ = (
-        Index("ix_jobs_oldest", "state", "priority", "created_at", "id"),
+        _some("state = 'SCHEDULED'", "ix_jobs_waiting", "state", "priority", "created_at", "id"),
+        _some("state = 'IN PROGRESS'", "ix_jobs_under_way", "state", "lease_until"),
         Index("ix_jobs_newest", "state", "id"),
         Index("ix_jobs_counts", "state", "bundle", "bundle_version", "answer", "reason"),
     )

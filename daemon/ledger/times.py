@@ -9,6 +9,7 @@ from daemon.domain.assembly import SKEW
 from daemon.domain.delivery import DeliveryState
 from daemon.domain.job import JobState
 from daemon.ledger.engine import reading, writing
+from daemon.ledger.few import in_state
 from daemon.ledger.tables import AssociationRow, CircuitRow, DeliveryRow, InquiryRow, JobRow, StudyRow, TransitionRow
 
 # When something happened; what is still to happen lies ahead by right.
@@ -47,10 +48,10 @@ class Times:
         reach = self._reach
         changes = (
             update(JobRow)
-            .where(JobRow.state == JobState.IN_PROGRESS, JobRow.lease_until > now + 2 * reach.lease)
+            .where(in_state(JobState.IN_PROGRESS), JobRow.lease_until > now + 2 * reach.lease)
             .values(lease_until=now + reach.lease),
             update(JobRow)
-            .where(JobRow.state == JobState.SCHEDULED, JobRow.not_before > now + 2 * reach.job)
+            .where(in_state(JobState.SCHEDULED), JobRow.not_before > now + 2 * reach.job)
             .values(not_before=now),
             update(DeliveryRow)
             .where(DeliveryRow.state.in_(_AWAITED), DeliveryRow.due_at > now + 2 * reach.delivery)

@@ -81,6 +81,14 @@ def test_the_doctor_names_what_loses_data(engine: Engine) -> None:
     assert others(engine) == []
 
 
+def test_a_server_compiles_no_question(url: str) -> None:
+    """Each is of few rows; where the server guesses otherwise, to compile it takes longer than all the rest."""
+    engine = connect(url)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SHOW jit").scalar_one() == "off"
+    engine.dispose()
+
+
 def test_a_server_that_is_away_is_named_and_no_password_is(tmp_path: Path) -> None:
     """The message says what to do; a password in the URL is in no message."""
     with socket.socket() as taken:
