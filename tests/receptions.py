@@ -53,6 +53,9 @@ class RememberingReception:
         self.objects.append(incoming)
         return incoming
 
+    def rested(self) -> None:
+        """Make nothing ready."""
+
     def association_opened(self, association: str, calling_ae: str) -> None:
         """Remember it."""
         self.opened.append((association, calling_ae))
@@ -102,6 +105,9 @@ class FolderReception:
     def open(self, announced: Announced) -> SyncedFile:
         """Begin a file."""
         return SyncedFile(self._folder, announced)
+
+    def rested(self) -> None:
+        """Make nothing ready."""
 
     def association_opened(self, association: str, calling_ae: str) -> None:
         """Keep no record of associations."""

@@ -73,6 +73,10 @@ class Handler(Protocol):
         """
         ...
 
+    def rested(self) -> None:
+        """Hear that an answer went out; what comes next may be made ready."""
+        ...
+
     def closed(self) -> None:
         """Hear that the association is over, however it ended; called once, always."""
         ...
@@ -230,6 +234,7 @@ class FastAssociation(Association):
             answer = self._handler.take(context_id, control, body[offset + PDV_HEADER.size : end])
             if answer is not None:
                 self._answer(context_id, answer)
+                self._handler.rested()
             offset = end
 
     def _answer(self, context_id: int, command_set: bytes) -> None:

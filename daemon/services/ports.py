@@ -28,9 +28,13 @@ if TYPE_CHECKING:  # what they are made of takes longer to load than the rest of
 class Draft(Protocol):
     """A file on its way into the spool."""
 
-    path: Path
     size: int
     head: bytes
+
+    @property
+    def path(self) -> Path:
+        """Return where what was written can be read."""
+        ...
 
     @property
     def digest(self) -> str:
@@ -61,6 +65,10 @@ class Spool(Protocol):
 
     def draft(self) -> Draft:
         """Begin a file."""
+        ...
+
+    def prepare(self) -> None:
+        """Do ahead what beginning a file takes, where that can be."""
         ...
 
     def full(self) -> bool:

@@ -9,7 +9,7 @@ from daemon.dimse.notices import decode_notice
 from daemon.dimse.reports import decode_report
 from daemon.domain.reasons import Reason
 from daemon.errors import RefusedError, UnprocessableError
-from daemon.imaging.facts import Stored, read_facts
+from daemon.imaging.facts import Stored, look, read_facts
 from daemon.imaging.read import read_series
 from dicom_fixtures.studies import StudyRequest, make_brain_mri
 from tests.dicom_files import ct_file
@@ -53,7 +53,7 @@ def test_numbers_that_are_none_place_nothing(tmp_path: Path, value: str) -> None
         path.write_bytes(content.replace(text, spoilt))
     stored = Stored(digest="d", size=1, received_at=NOW, patient_salt=b"")
     assert read_facts(paths[0], stored).geometry is None
-    assert read_facts(paths[0], stored, paths[0].read_bytes()).geometry is None
+    assert read_facts(paths[0], stored, look(paths[0].read_bytes())).geometry is None
     with pytest.raises(UnprocessableError) as caught:
         read_series(paths)
     assert caught.value.reason == Reason.NO_GEOMETRY
