@@ -42,6 +42,7 @@ class RememberingReception:
     verdict: Verdict = Verdict.STORED
     on_write: Callable[[int], None] = lambda _: None
     on_open: Callable[[Announced], None] = lambda _: None
+    on_rest: Callable[[], None] = lambda: None
     objects: list[RememberedObject] = field(default_factory=list)
     opened: list[tuple[str, str]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
@@ -54,7 +55,8 @@ class RememberingReception:
         return incoming
 
     def rested(self) -> None:
-        """Make nothing ready."""
+        """Do what the test wants at such a moment."""
+        self.on_rest()
 
     def association_opened(self, association: str, calling_ae: str) -> None:
         """Remember it."""

@@ -160,6 +160,8 @@ class FastDul(DULServiceProvider):
         while not self._kill_thread and (self._process_recv_primitive() or not self.event_queue.empty()):
             try:
                 self.state_machine.do_action(self.event_queue.get_nowait())
+            except ValueError:  # pynetdicom looks at what a request says only here
+                self.event_queue.put(_INVALID_PDU)
             except (InvalidEventError, queue.Empty):
                 self.kill_dul()
 

@@ -28,6 +28,17 @@ def test_what_a_target_begins_with_breaks_no_promise(tmp_path: Path, name: str) 
             target.take(data)
 
 
+@pytest.mark.parametrize("context_id", [0, 2, 254])
+def test_a_presentation_context_of_an_even_number_is_the_peers_fault(tmp_path: Path, context_id: int) -> None:
+    """The association is aborted as after any PDU that cannot be read, not by a fault of ours (PS3.8 9.3.2.2)."""
+    target = TARGETS["association"](tmp_path)
+    data = bytearray(target.seeds[0])
+    at = data.index(b"\x20\0", 74)  # the first presentation context item
+    assert data[at + 4] % 2 == 1
+    data[at + 4] = context_id
+    target.take(bytes(data))
+
+
 # A sequence whose item has no whole header: pydicom calls it an OSError.
 CUT_ITEM = b"\x08\x00\x95\x11UI\x06\x001.2.3\0" + b"\x08\x00\x99\x11SQ\0\0\x40\0\0\0" + b"\xfe\xff"
 
