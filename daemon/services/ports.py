@@ -34,28 +34,22 @@ class Draft(Protocol):
     @property
     def path(self) -> Path:
         """Return where what was written can be read."""
-        ...
 
     @property
     def digest(self) -> str:
         """Return the SHA-256 so far."""
-        ...
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Append bytes."""
-        ...
 
     def settle(self) -> None:
         """Give it its name, so that it outlives the process, and begin to make it durable."""
-        ...
 
     def sync(self) -> None:
         """Wait until it is durable."""
-        ...
 
     def drop(self) -> None:
         """Forget it."""
-        ...
 
 
 class Spool(Protocol):
