@@ -32,7 +32,7 @@ from daemon.domain.output import OutputKind
 from daemon.domain.references import Reference
 from daemon.domain.selection import choose
 from daemon.errors import RefusedError
-from daemon.imaging.facts import Stored, read_facts
+from daemon.imaging.facts import Stored, look, read_facts
 from daemon.imaging.read import read_series
 from daemon.inference.bundle import installed
 from daemon.ledger.rows import instance_json, instance_of
@@ -174,7 +174,7 @@ def header(folder: Path) -> Target:
         path.write_bytes(data)
         stored = Stored(digest="d", size=len(data), received_at=NOW, patient_salt=b"salt")
         try:
-            instance = read_facts(path, stored, data[:HEAD_BYTES])
+            instance = read_facts(path, stored, look(data[:HEAD_BYTES]))
         except RefusedError:
             return
         with suppress(RefusedError):
@@ -199,9 +199,9 @@ def returned(folder: Path) -> Target:
 
     def take(data: bytes) -> None:
         path.write_bytes(data)
-        for look in (lambda: claims(path), lambda: compare(path, None), lambda: compare(path, ours)):
+        for ask in (lambda: claims(path), lambda: compare(path, None), lambda: compare(path, ours)):
             with suppress(RefusedError):
-                look()
+                ask()
 
     edited = io.BytesIO()
     corrected(ours, lower_half).save_as(edited)

@@ -42,6 +42,7 @@ class RememberingReception:
     verdict: Verdict = Verdict.STORED
     on_write: Callable[[int], None] = lambda _: None
     on_open: Callable[[Announced], None] = lambda _: None
+    on_rest: Callable[[], None] = lambda: None
     objects: list[RememberedObject] = field(default_factory=list)
     opened: list[tuple[str, str]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
@@ -52,6 +53,10 @@ class RememberingReception:
         incoming = RememberedObject(announced=announced, verdict=self.verdict, on_write=self.on_write)
         self.objects.append(incoming)
         return incoming
+
+    def rested(self) -> None:
+        """Do what the test wants at such a moment."""
+        self.on_rest()
 
     def association_opened(self, association: str, calling_ae: str) -> None:
         """Remember it."""
@@ -102,6 +107,9 @@ class FolderReception:
     def open(self, announced: Announced) -> SyncedFile:
         """Begin a file."""
         return SyncedFile(self._folder, announced)
+
+    def rested(self) -> None:
+        """Make nothing ready."""
 
     def association_opened(self, association: str, calling_ae: str) -> None:
         """Keep no record of associations."""

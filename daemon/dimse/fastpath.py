@@ -73,6 +73,10 @@ class Handler(Protocol):
         """
         ...
 
+    def rested(self) -> None:
+        """Hear that an answer went out; what comes next may be made ready."""
+        ...
+
     def closed(self) -> None:
         """Hear that the association is over, however it ended; called once, always."""
         ...
@@ -156,6 +160,8 @@ class FastDul(DULServiceProvider):
         while not self._kill_thread and (self._process_recv_primitive() or not self.event_queue.empty()):
             try:
                 self.state_machine.do_action(self.event_queue.get_nowait())
+            except ValueError:  # pynetdicom looks at what a request says only here
+                self.event_queue.put(_INVALID_PDU)
             except (InvalidEventError, queue.Empty):
                 self.kill_dul()
 
@@ -230,6 +236,7 @@ class FastAssociation(Association):
             answer = self._handler.take(context_id, control, body[offset + PDV_HEADER.size : end])
             if answer is not None:
                 self._answer(context_id, answer)
+                self._handler.rested()
             offset = end
 
     def _answer(self, context_id: int, command_set: bytes) -> None:

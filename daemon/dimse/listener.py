@@ -133,6 +133,9 @@ class _Guest:
             return None
         return self._conversation.take(context_id, control, data)
 
+    def rested(self) -> None:
+        self._listener.rested()
+
     def closed(self) -> None:
         try:
             if self._conversation is not None:
@@ -269,6 +272,10 @@ class Listener:
         LOGGER.info("association %s opened by AE %s", parties.association, parties.calling_ae)
         self._reception.association_opened(parties.association, parties.calling_ae)
         return Conversation(parties, contexts, self._reception, self._ears)
+
+    def rested(self) -> None:
+        """Tell the reception that an answer went out."""
+        self._reception.rested()
 
     def part(self, guest: _Guest, parties: Parties | None) -> None:
         """Take the place back and, of an association that was opened, tell the reception that it is over."""

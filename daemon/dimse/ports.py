@@ -36,6 +36,10 @@ class Reception(Protocol):
         """Begin an object; raises as `Incoming.write` does."""
         ...
 
+    def rested(self) -> None:
+        """Hear that an answer went out: what the next object will need may be done now; never raises."""
+        ...
+
     def association_opened(self, association: str, calling_ae: str) -> None:
         """Hear that `association` may bring objects from now on."""
         ...

@@ -1,6 +1,5 @@
 """Header facts of a received file, read once; pixels are never touched."""
 
-import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pydicom.tag import Tag
 
 from daemon.domain.instance import AcquisitionFacts, Geometry, Instance
 from daemon.errors import RefusedError
-from daemon.imaging.header import Element, Header, Kind, glance
+from daemon.imaging.header import Element, Header, Kind, QuickHeader, glance
 from daemon.imaging.unpack import MOST_HEADER, opened
 from daemon.uids import is_uid
 
@@ -67,15 +66,20 @@ class Stored:
     patient_salt: bytes
 
 
-def read_facts(path: Path, stored: Stored, head: bytes = b"") -> Instance:
-    """Return the facts of the DICOM file at `path`; `head` holds its first bytes where they are at hand.
+def look(head: bytes) -> QuickHeader | None:
+    """Return what a file's first bytes say of it, None where that needs pydicom, or more of the file."""
+    return glance(head, _WANTED)
+
+
+def read_facts(path: Path, stored: Stored, seen: QuickHeader | None = None) -> Instance:
+    """Return the facts of the DICOM file at `path`; `seen` is what its first bytes said where they were at hand.
 
     Raises:
         RefusedError: it is no DICOM file, is cut off within its header, or a UID is absent or none.
         OSError: it cannot be read now, which says nothing of what it is.
     """
     try:
-        header, syntax = _header(path, head)
+        header, syntax = (seen, seen.transfer_syntax_uid) if seen else _header(path)
         missing = [k for k in _REQUIRED if not is_uid(str(header.get(k) or ""))]
         instance = None if missing else _instance(header, syntax, stored)
     except Exception as error:
@@ -88,11 +92,8 @@ def read_facts(path: Path, stored: Stored, head: bytes = b"") -> Instance:
     return instance
 
 
-def _header(path: Path, head: bytes) -> tuple[Header, str]:
+def _header(path: Path) -> tuple[Header, str]:
     """Return the header and the transfer syntax UID of a file."""
-    quick = glance(head, _WANTED)
-    if quick is not None:
-        return quick, quick.transfer_syntax_uid
     source, syntax = opened(path, MOST_HEADER)
     return pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(_KINDS)), str(syntax)
 
@@ -106,7 +107,7 @@ def _instance(header: Header, transfer_syntax: str, stored: Stored) -> Instance:
         study_instance_uid=str(header.get("StudyInstanceUID")),
         transfer_syntax_uid=transfer_syntax,
         frame_of_reference_uid=str(header.get("FrameOfReferenceUID") or ""),
-        patient_key=hmac.new(stored.patient_salt, patient.encode(), hashlib.sha256).hexdigest(),
+        patient_key=hmac.digest(stored.patient_salt, patient.encode(), "sha256").hex(),
         digest=stored.digest,
         size=stored.size,
         rows=int(header.get("Rows") or 0),

@@ -90,26 +90,37 @@ def _sqlite(url: URL) -> Engine:
 def _begin_writing(connection: Connection) -> None:
     """Begin a transaction that writes, once nobody else does.
 
-    SQLite itself looks ever more seldom, every 0.1 s in the end: whoever waits among busy processes would wait seconds.
+    Raises:
+        DBAPIError: as SQLAlchemy says it itself.
     """
     raw: Any = connection.connection.driver_connection
+    try:
+        begin_immediately(raw)
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(None, None, error, sqlite3.Error, dialect=connection.dialect) from error
+
+
+def begin_immediately(raw: sqlite3.Connection) -> None:
+    """Begin a transaction that writes on a driver's connection, once nobody else does.
+
+    SQLite itself looks ever more seldom, every 0.1 s in the end: whoever waits among busy processes would wait seconds.
+
+    Raises:
+        sqlite3.Error: somebody else does for too long, or there is no ledger.
+    """
     give_up = time.monotonic() + BUSY_MS / 1000
     raw.execute(f"PRAGMA busy_timeout={_LOOK_MS}")
     try:
         while True:
             try:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            except OperationalError as error:
-                if not _busy(error) or time.monotonic() > give_up:
+                raw.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
                     raise
             else:
                 return
     finally:
         raw.execute(f"PRAGMA busy_timeout={BUSY_MS}")
-
-
-def _busy(error: DBAPIError) -> bool:
-    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _postgresql(url: URL) -> Engine:
@@ -168,8 +179,9 @@ def reached() -> Iterator[None]:
     """
     try:
         yield
-    except (InterfaceError, OperationalError) as error:
-        raise LedgerAwayError(f"the ledger does not answer ({error.orig}); tried again later") from error
+    except (InterfaceError, OperationalError, sqlite3.InterfaceError, sqlite3.OperationalError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        raise LedgerAwayError(f"the ledger does not answer ({cause}); tried again later") from error
     except PoolTimeoutError as error:
         raise LedgerAwayError("every connection to the ledger is in use; tried again later") from error
 

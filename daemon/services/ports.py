@@ -28,30 +28,28 @@ if TYPE_CHECKING:  # what they are made of takes longer to load than the rest of
 class Draft(Protocol):
     """A file on its way into the spool."""
 
-    path: Path
     size: int
     head: bytes
 
     @property
+    def path(self) -> Path:
+        """Return where what was written can be read."""
+
+    @property
     def digest(self) -> str:
         """Return the SHA-256 so far."""
-        ...
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Append bytes."""
-        ...
 
     def settle(self) -> None:
         """Give it its name, so that it outlives the process, and begin to make it durable."""
-        ...
 
     def sync(self) -> None:
         """Wait until it is durable."""
-        ...
 
     def drop(self) -> None:
         """Forget it."""
-        ...
 
 
 class Spool(Protocol):
@@ -61,6 +59,10 @@ class Spool(Protocol):
 
     def draft(self) -> Draft:
         """Begin a file."""
+        ...
+
+    def prepare(self) -> None:
+        """Do ahead what beginning a file takes, where that can be."""
         ...
 
     def full(self) -> bool:

@@ -8,13 +8,16 @@ from daemon.clock import Clock
 from daemon.domain.instance import Instance
 from daemon.domain.reception import REFUSED, Announced, Verdict
 from daemon.errors import RefusedError, RetryableError
-from daemon.imaging.facts import Stored, read_facts
+from daemon.imaging.facts import Stored, look, read_facts
+from daemon.imaging.header import QuickHeader
 from daemon.services.faults import Point, reach
 from daemon.services.ports import Draft, Files, Intake, Spool
 
 LOGGER = logging.getLogger(__name__)
 # No process holds a file this long between writing it and committing its row.
 ABANDONED = timedelta(hours=1)
+# With so much of it there most headers are whole, while the pixels still come in.
+_MOST_HEADERS = 1 << 16
 _OF_STUDY = {
     Verdict.TOO_MANY: "its study has as many instances as are taken; raise listener.max_study_instances",
     Verdict.TOO_LARGE: "with it its study is larger than is taken; raise listener.max_study_mb",
@@ -43,6 +46,10 @@ class Reception:
             raise RetryableError("the spool's disk is down to its headroom; free space or widen the disk")
         return Incoming(self, announced, self.spool.draft())
 
+    def rested(self) -> None:
+        """Do what the next object will need: an answer went out, and its receiver is busy for a while."""
+        self.spool.prepare()
+
     def association_opened(self, association: str, calling_ae: str) -> None:
         """Note that an association began."""
         self.intake.opened(association, calling_ae, self.clock.now())
@@ -68,6 +75,7 @@ class Incoming:
         self._announced = announced
         self._draft = draft
         self._oversize = False
+        self._seen: QuickHeader | None = None
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Append the next bytes; of an instance that is too large nothing more is kept.
@@ -81,7 +89,10 @@ class Incoming:
             self._oversize = True
             self._draft.drop()
             return
+        before = self._draft.size
         self._draft.write(chunk)
+        if before < _MOST_HEADERS <= self._draft.size:
+            self._seen = look(self._draft.head)
 
     def abort(self) -> None:
         """Forget the object."""
@@ -90,10 +101,10 @@ class Incoming:
     def finish(self) -> Verdict:
         """Keep the file, record the instance, say what became of it.
 
-        The header is read while the file is flushed, and file and row become durable at the same time; success is said
-        when both are. Ended in between, the process leaves a whole file, with or without a row; a loss of power may
-        leave a row whose file is short, which `reconcile` finds. Neither was acknowledged, so the sender sends again
-        and mends both.
+        The header is read while the pixels still come in, and file and row become durable at the same time; success is
+        said when both are. Ended in between, the process leaves a whole file, with or without a row; a loss of power
+        may leave a row whose file is short, which `reconcile` finds. Neither was acknowledged, so the sender sends
+        again and mends both.
 
         Raises:
             RetryableError: retention deleted it before its row promised it anew, or the bucket does not take it.
@@ -103,21 +114,16 @@ class Incoming:
             self._say_no(f"it is larger than {self._reception.most_bytes >> 20} MB; raise listener.max_instance_mb")
             return Verdict.TOO_LARGE
         try:
-            self._draft.settle()
-        except (OSError, RetryableError):
-            self._draft.drop()
-            raise
-        reach(Point.FILE_KEPT)
-        try:
             instance = self._facts()
+            self._draft.settle()
         except _UnfitError as unfit:
             self._say_no(str(unfit))
             self._draft.drop()
             return unfit.verdict
-        except OSError:
-            # Not dropped: another association may have promised these very bytes meanwhile. `reconcile` sweeps it up.
-            self._draft.sync()
+        except (OSError, RetryableError):
+            self._draft.drop()
             raise
+        reach(Point.FILE_KEPT)
         try:
             verdict = self._reception.intake.record(instance, self._announced.association)
         finally:
@@ -147,7 +153,7 @@ class Incoming:
             patient_salt=here.patient_salt,
         )
         try:
-            instance = read_facts(self._draft.path, stored, self._draft.head)
+            instance = read_facts(self._draft.path, stored, self._seen or look(self._draft.head))
         except RefusedError as error:
             raise _UnfitError(Verdict.MALFORMED, str(error)) from error
         if (instance.sop_class_uid, instance.sop_instance_uid) != (told.sop_class_uid, told.sop_instance_uid):

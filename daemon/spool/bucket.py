@@ -18,11 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 from daemon.domain.bucket import Acknowledge
 from daemon.errors import FatalError, RetryableError
+from daemon.spool.flushes import Disk
 from daemon.spool.s3 import Bucket
 from daemon.spool.store import Draft, Spool, place, whole
 
@@ -62,8 +64,8 @@ class _Draft(Draft):
     upload: Callable[[str], None] | None = None
     uploaded: Callable[[str], None] | None = None
 
-    def __init__(self, incoming: Path, objects: Path, flushes: ThreadPoolExecutor) -> None:
-        super().__init__(incoming, objects, flushes)
+    def __init__(self, incoming: Path, objects: Path, disk: Disk, begun: FileIO | None = None) -> None:
+        super().__init__(incoming, objects, disk, begun)
         fcntl.flock(self._file, fcntl.LOCK_SH)
 
     def settle(self) -> None:
@@ -259,7 +261,7 @@ class BucketSpool(Spool):
         return found | super().sizes()
 
     def _draft(self, *, at_once: bool) -> Draft:
-        draft = _Draft(self._incoming, self._objects, self._flushes)
+        draft = _Draft(self._incoming, self._objects, self._disk, self._opened_before())
         if at_once:
             draft.upload, draft.uploaded = self._upload, self._uploaded
         return draft

@@ -2,18 +2,20 @@
 
 import hashlib
 import os
-import shutil
 import uuid
+import weakref
+from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import timedelta
 from io import FileIO
 from pathlib import Path
 
-# Flushes that wait on the disk at once: one for each association that ends an object at the same moment.
-_FLUSHES = 32
+from daemon.spool.flushes import Disk, Flushes, Pending
 
+# Files that are opened before they are wanted, of one process.
+_MOST_READY = 4
+_PAGE = 4096
 HEAD_BYTES = 1 << 16
 # Files that are open, by their descriptors: by such a name one that has none gets one.
 _OPEN_FILES = Path("/proc/self/fd")
@@ -26,21 +28,33 @@ class Draft:
     """A file on its way in; `keep` makes it durable under its digest.
 
     It has no name until then, where the disk knows such files: the end of the process is its end. Else it lies in
-    `incoming`.
+    `incoming`. `begun` is a file that was opened for it before.
     """
 
-    def __init__(self, incoming: Path, objects: Path, flushes: Executor) -> None:
+    def __init__(self, incoming: Path, objects: Path, disk: Disk, begun: FileIO | None = None) -> None:
         self._incoming = incoming
         self._objects = objects
-        self._flushes = flushes
-        self._file, self.path = _begun(incoming)
+        self._disk = disk
+        self._file, self._path = (begun, _opened_at(begun)) if begun else _begun(incoming)
         self._inode = os.fstat(self._file.fileno()).st_ino
         self._hash = hashlib.sha256()
-        self._flushing: Future[None] | None = None
+        self._flushing: Pending | None = None
         self._shared = False
+        # What is not written yet: it is written up to the end of a page, for half a page costs as much as a whole one.
+        self._held = b""
         self.size = 0
         # kept in memory: reading the file back would wait for the journal that the flush is busy with
         self.head = b""
+
+    @property
+    def path(self) -> Path:
+        """Return where all that was written can be read.
+
+        Raises:
+            OSError: the disk refuses it.
+        """
+        self._write_held()
+        return self._path
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Append bytes.
@@ -53,8 +67,24 @@ class Draft:
         self.size += len(view)
         if len(self.head) < HEAD_BYTES:
             self.head += view[: HEAD_BYTES - len(self.head)]
-        while view:
-            view = view[self._file.write(view) :]
+        whole = len(view) - self.size % _PAGE
+        if whole <= 0:
+            self._held += view
+            return
+        self._put([self._held, view[:whole]])
+        self._held = bytes(view[whole:])
+
+    def _put(self, pieces: list[bytes | memoryview]) -> None:
+        left = sum(map(len, pieces)) - os.writev(self._file.fileno(), pieces)
+        if left:  # the disk is all but full, or the file system takes less at a time
+            view = memoryview(b"".join(pieces))[-left:]
+            while view:
+                view = view[self._file.write(view) :]
+
+    def _write_held(self) -> None:
+        if self._held:
+            self._put([self._held])
+            self._held = b""
 
     @property
     def digest(self) -> str:
@@ -65,7 +95,7 @@ class Draft:
         """Give the file its name and make it durable; return where it is."""
         self.settle()
         self.sync()
-        return self.path
+        return self._path
 
     def settle(self) -> None:
         """Give the file its name and begin to make it durable.
@@ -78,34 +108,35 @@ class Draft:
         Raises:
             OSError: the disk refuses.
         """
+        self._write_held()
         target = place(self._objects, self.digest)
         if self._named(target):
-            self.path = target
-            self._flushing = self._flushes.submit(_flush, self._file.fileno(), target.parent)
+            self._path = target
+            self._flushing = self._disk.submit(_flush, self._file.fileno(), target.parent)
         else:
-            self._flushes.submit(os.fsync, self._file.fileno()).result()
+            self._disk.submit(os.fsync, self._file.fileno()).result()
             self._replace(target)
-            self.path, self._shared = target, True
-            self._flushing = self._flushes.submit(sync_folder, target.parent)
+            self._path, self._shared = target, True
+            self._flushing = self._disk.submit(sync_folder, target.parent)
 
     def _named(self, target: Path) -> bool:
         """Give the file its name; return False where another has it."""
-        if self.path.parent == self._incoming:
+        if self._path.parent == self._incoming:
             if target.exists():
                 return False
-            self.path.rename(target)
+            self._path.rename(target)
             return True
         try:
-            _link(self.path, target)
+            _link(self._path, target)
         except FileExistsError:
             return False
         return True
 
     def _replace(self, target: Path) -> None:
-        if self.path.parent != self._incoming:
-            unnamed, self.path = self.path, self._incoming / f"{uuid.uuid4().hex}.part"
-            _link(unnamed, self.path)
-        self.path.rename(target)
+        if self._path.parent != self._incoming:
+            unnamed, self._path = self._path, self._incoming / f"{uuid.uuid4().hex}.part"
+            _link(unnamed, self._path)
+        self._path.rename(target)
 
     def sync(self) -> None:
         """Wait until the file is durable.
@@ -122,11 +153,12 @@ class Draft:
     def drop(self) -> None:
         """Forget the file; what another put in its place, before or since, may be promised to a sender, and stays."""
         if self._flushing is not None:
-            wait([self._flushing])
+            with suppress(Exception):
+                self._flushing.result()
         self._file.close()
         with suppress(FileNotFoundError):
-            if not self._shared and self.path.parent != _OPEN_FILES and self.path.stat().st_ino == self._inode:
-                self.path.unlink()
+            if not self._shared and self._path.parent != _OPEN_FILES and self._path.stat().st_ino == self._inode:
+                self._path.unlink()
 
 
 class Spool:
@@ -139,7 +171,9 @@ class Spool:
         """Make the folders where they are missing; `headroom` in bytes is what must stay free on the disk."""
         self.root = root
         self._headroom = headroom
-        self._flushes = ThreadPoolExecutor(_FLUSHES, thread_name_prefix="flush")
+        self._disk = Flushes()
+        self._ready: deque[FileIO] = deque()
+        weakref.finalize(self, _close_all, self._ready)
         self._incoming = root / "incoming"
         self._objects = root / "objects"
         self._incoming.mkdir(parents=True, exist_ok=True)
@@ -148,11 +182,25 @@ class Spool:
 
     def draft(self) -> Draft:
         """Begin a file."""
-        return Draft(self._incoming, self._objects, self._flushes)
+        return Draft(self._incoming, self._objects, self._disk, self._opened_before())
+
+    def prepare(self) -> None:
+        """Open a file for one of the next drafts, where the disk knows files without a name."""
+        if len(self._ready) < _MOST_READY:
+            file = _unnamed(self._incoming)
+            if file is not None:
+                self._ready.append(file)
+
+    def _opened_before(self) -> FileIO | None:
+        try:
+            return self._ready.pop()
+        except IndexError:
+            return None
 
     def full(self) -> bool:
         """Return whether less than the headroom is free."""
-        return shutil.disk_usage(self.root).free < self._headroom
+        disk = os.statvfs(self.root)
+        return disk.f_bavail * disk.f_frsize < self._headroom
 
     def path(self, digest: str) -> Path:
         """Return where the file of `digest` is, or would be."""
@@ -266,12 +314,28 @@ def _flush(file: int, folder: Path) -> None:
 
 def _begun(incoming: Path) -> tuple[FileIO, Path]:
     """Return a new file, open for writing, and where it can be read meanwhile."""
-    if _OPEN_FILES.exists():
-        with suppress(OSError):  # no such files there, as on NFS; what else is wrong the next try says
-            file = FileIO(os.open(incoming, os.O_TMPFILE | os.O_WRONLY, _MODE), "w")
-            return file, _OPEN_FILES / str(file.fileno())
+    file = _unnamed(incoming)
+    if file is not None:
+        return file, _opened_at(file)
     path = incoming / f"{uuid.uuid4().hex}.part"
     return path.open("xb", buffering=0), path
+
+
+def _unnamed(incoming: Path) -> FileIO | None:
+    """Return a new file without a name, None where the disk has none or refuses it."""
+    if os.path.exists(_OPEN_FILES):  # noqa: PTH110 - a third of the time
+        with suppress(OSError):  # no such files there, as on NFS; what else is wrong the next try says
+            return FileIO(os.open(incoming, os.O_TMPFILE | os.O_WRONLY, _MODE), "w")
+    return None
+
+
+def _opened_at(file: FileIO) -> Path:
+    return _OPEN_FILES / str(file.fileno())
+
+
+def _close_all(files: "deque[FileIO]") -> None:
+    for file in files:
+        file.close()
 
 
 def _link(path: Path, target: Path) -> None:

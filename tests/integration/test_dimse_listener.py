@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Semaphore
 
 import pytest
 from pydicom import dcmread
@@ -19,7 +20,7 @@ from daemon.dimse.sender import send
 from daemon.domain.delivery import Destination, SendOutcome
 from demo.ports import HOST
 from tests.dicom_files import ct_file, data_set, opaque_file, shared_folder
-from tests.peers import echoscu, storescu
+from tests.peers import echoscu, storescu, wait_until
 from tests.receptions import RememberedObject, RememberingReception
 
 
@@ -74,6 +75,21 @@ def test_objects_of_storescu_arrive(
     arrived = dcmread(written(tmp_path, reception.objects[0]))
     assert arrived.file_meta.TransferSyntaxUID == reception.objects[0].announced.transfer_syntax_uid == syntax
     assert (arrived.pixel_array == dcmread(path).pixel_array).all()
+
+
+def test_what_the_next_object_needs_is_done_once_the_answer_is_out(
+    tmp_path: Path, listener: Listener, reception: RememberingReception
+) -> None:
+    """The sender has its answer, and may do whatever it likes, while we make ready; once for each object."""
+    paths = [ct_file(tmp_path / f"{number}.dcm", f"1.2.3.{number}") for number in range(3)]
+    destination = Destination(name="self", ae_title="OVERREAD", host=HOST, port=listener.port)
+    answered, rests = Semaphore(0), []
+    reception.on_rest = lambda: rests.append(answered.acquire(timeout=20))
+    for result in send(destination, paths, "TESTER"):
+        assert result.outcome is SendOutcome.STORED, result.detail
+        answered.release()
+    wait_until(lambda: len(reception.closed) == 1, 60, "the association to end")
+    assert rests == [True] * 3
 
 
 @pytest.mark.parametrize("syntax", transfer_syntaxes(), ids=lambda uid: uid.keyword)

@@ -9,7 +9,7 @@ from daemon.dimse.notices import decode_notice
 from daemon.dimse.reports import decode_report
 from daemon.domain.reasons import Reason
 from daemon.errors import RefusedError, UnprocessableError
-from daemon.imaging.facts import Stored, read_facts
+from daemon.imaging.facts import Stored, look, read_facts
 from daemon.imaging.read import read_series
 from dicom_fixtures.studies import StudyRequest, make_brain_mri
 from tests.dicom_files import ct_file
@@ -26,6 +26,17 @@ def test_what_a_target_begins_with_breaks_no_promise(tmp_path: Path, name: str) 
     for seed in target.seeds:
         for data in (seed, seed[: len(seed) * 2 // 3], seed[::-1]):
             target.take(data)
+
+
+@pytest.mark.parametrize("context_id", [0, 2, 254])
+def test_a_presentation_context_of_an_even_number_is_the_peers_fault(tmp_path: Path, context_id: int) -> None:
+    """The association is aborted as after any PDU that cannot be read, not by a fault of ours (PS3.8 9.3.2.2)."""
+    target = TARGETS["association"](tmp_path)
+    data = bytearray(target.seeds[0])
+    at = data.index(b"\x20\0", 74)  # the first presentation context item
+    assert data[at + 4] % 2 == 1
+    data[at + 4] = context_id
+    target.take(bytes(data))
 
 
 # A sequence whose item has no whole header: pydicom calls it an OSError.
@@ -53,7 +64,7 @@ def test_numbers_that_are_none_place_nothing(tmp_path: Path, value: str) -> None
         path.write_bytes(content.replace(text, spoilt))
     stored = Stored(digest="d", size=1, received_at=NOW, patient_salt=b"")
     assert read_facts(paths[0], stored).geometry is None
-    assert read_facts(paths[0], stored, paths[0].read_bytes()).geometry is None
+    assert read_facts(paths[0], stored, look(paths[0].read_bytes())).geometry is None
     with pytest.raises(UnprocessableError) as caught:
         read_series(paths)
     assert caught.value.reason == Reason.NO_GEOMETRY

@@ -12,7 +12,7 @@ from daemon.domain.handling import NO_RULES, Handling, HandlingRules, Priority, 
 from daemon.domain.instance import by_series
 from daemon.domain.job import JobInput
 from daemon.domain.model_bundle import BundleRef
-from daemon.imaging.facts import Stored, read_facts
+from daemon.imaging.facts import Stored, look, read_facts
 from daemon.ledger.intake import Intake
 from daemon.ledger.jobs import Jobs
 from daemon.ledger.queries import Queries
@@ -75,7 +75,7 @@ def test_the_header_s_priority_is_read(tmp_path: Path) -> None:
     (path,) = saved([dataset], tmp_path)
     content = path.read_bytes()
     stored = Stored(digest="x", size=len(content), received_at=NOW, patient_salt=b"s")
-    assert {read_facts(path, stored, head).acquisition.requested_priority for head in (content, b"")} == {"STAT"}
+    assert {read_facts(path, stored, look(head)).acquisition.requested_priority for head in (content, b"")} == {"STAT"}
 
 
 def test_the_most_urgent_job_is_claimed_first(engine: Engine) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from daemon.domain.reception import Verdict
 from daemon.errors import FatalError
 from daemon.spool import store
+from daemon.spool.flushes import Flushes
 from daemon.spool.key import patient_key
 from daemon.spool.store import Draft, Spool
 from tests.dicom_files import ct_file
@@ -98,7 +99,7 @@ def test_a_copy_that_the_disk_refuses_leaves_the_promised_file(tmp_path: Path, d
 
 
 class Meanwhile:
-    """A clock that `happens` something when it is read first: after a file got its name, before its header is read."""
+    """A clock that `happens` something when it is read first: before the facts of a file are read."""
 
     def __init__(self, happens: Callable[[], None]) -> None:
         self._happens: Callable[[], None] | None = happens
@@ -230,3 +231,96 @@ def test_a_refused_file_takes_no_other_s_with_it(tmp_path: Path) -> None:
     assert spool.sound(first.digest)
     second.drop()
     assert spool.sound(first.digest), "what was there before stays"
+
+
+@pytest.mark.parametrize(
+    "sizes", [(326, 131066, 131066, 700), (4096, 8192), (1, 1, 1), (5000,), (4095, 1, 4097), (0, 3)]
+)
+def test_what_comes_in_pieces_is_kept_as_it_came(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+    """Whatever lengths the pieces have: all of it can be read at any time, and the digest is of just that."""
+    spool, whole = Spool(tmp_path, headroom=0), os.urandom(sum(sizes))
+    draft, begin = spool.draft(), 0
+    for size in sizes:
+        draft.write(memoryview(whole)[begin : begin + size])
+        begin += size
+    kept = draft.keep()
+    assert kept.read_bytes() == whole
+    assert spool.sound(draft.digest)
+    again, begin = spool.draft(), 0
+    for size in sizes:
+        again.write(whole[begin : begin + size])
+        begin += size
+        assert again.path.read_bytes() == whole[:begin]
+    again.drop()
+
+
+def test_a_disk_that_takes_less_at_a_time_is_written_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write may end early, near the end of a disk say: the rest follows."""
+    writev = os.writev
+    monkeypatch.setattr(os, "writev", lambda file, pieces: writev(file, [b"".join(pieces)[:1000]]))
+    spool, whole = Spool(tmp_path, headroom=0), os.urandom(10_000)
+    draft = spool.draft()
+    draft.write(whole[:4000])
+    draft.write(whole[4000:])
+    assert draft.keep().read_bytes() == whole
+
+
+def open_files() -> set[str]:
+    """Return the descriptors that are open."""
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+def test_files_that_are_opened_before_are_drafts_like_any_other(tmp_path: Path, drafts: str) -> None:
+    """Few are, each is used once, those left over are closed with the spool; where each has a name none is."""
+    spool, before = Spool(tmp_path, headroom=0), open_files()
+    for _ in range(9):
+        spool.prepare()
+    ready = open_files() - before
+    assert len(ready) == (4 if drafts == "unnamed" else 0)
+    assert list((tmp_path / "incoming").iterdir()) == []
+    made = [spool.draft() for _ in range(6)]
+    for number, draft in enumerate(made):
+        draft.write(b"%d" % number)
+        draft.keep()
+    assert len(spool.sizes()) == 6
+    spool.prepare()
+    del spool
+    assert open_files() == before
+
+
+def test_a_flush_that_fails_is_heard_of_by_all_who_wait() -> None:
+    """And the thread that had it takes the next."""
+    disk = Flushes()
+
+    def refuse() -> None:
+        raise OSError(5, "Input/output error")
+
+    refused = disk.submit(refuse)
+    for _ in range(2):
+        with pytest.raises(OSError, match="Input/output"):
+            refused.result()
+    done: list[int] = []
+    for number in range(100):
+        disk.submit(done.append, number).result()
+    assert done == list(range(100))
+
+
+def test_flushes_at_once_do_not_wait_for_each_other() -> None:
+    """Each has a thread of its own: all meet, which one after the other never could."""
+    disk, meeting = Flushes(), threading.Barrier(8, timeout=20)
+    for call in [disk.submit(meeting.wait) for _ in range(8)]:
+        call.result()
+
+
+def test_where_no_thread_is_left_who_asks_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer, and is done all the same."""
+
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none)
+    done: list[int] = []
+    Flushes().submit(done.append, 1).result()
+    assert done == [1]

@@ -12,7 +12,7 @@ import pydicom
 from daemon.domain.instance import Instance
 from daemon.domain.selection import choose
 from daemon.errors import RefusedError
-from daemon.imaging.facts import Stored, read_facts
+from daemon.imaging.facts import Stored, look, read_facts
 from daemon.imaging.read import read_series
 from daemon.imaging.suv import in_units
 from training.data.readers import follow_up
@@ -63,7 +63,7 @@ def facts(path: Path) -> Instance:
         head = file.read(_HEAD)
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     stored = Stored(digest="", size=path.stat().st_size, received_at=changed, patient_salt=b"")
-    return read_facts(path, stored, head)
+    return read_facts(path, stored, look(head))
 
 
 def _files(found: Mapping[str, tuple[Instance, Path]]) -> _Files:
