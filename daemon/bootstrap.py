@@ -44,6 +44,7 @@ from daemon.ledger.jobs import Jobs
 from daemon.ledger.listings import Listings
 from daemon.ledger.pauses import Pauses
 from daemon.ledger.queries import Queries
+from daemon.ledger.revision import behind
 from daemon.ledger.times import Reach, Times
 from daemon.runtime import die, worker_name
 from daemon.services.arrivals import MOST_ALERTS, Arrivals
@@ -173,13 +174,13 @@ class House:
 
     def repository(self) -> Link | None:
         """Return the way to the Audit Record Repository, where there is one."""
-        from daemon.dimse.tls import client_context, explain
-
         place = self.settings.audit.place
         if place is None:
             return None
         if not place.secure:
             return UdpLink(repository=place)
+        from daemon.dimse.tls import client_context, explain
+
         return TlsLink(repository=place, context=lambda: client_context(self.settings.tls.credentials), explain=explain)
 
     def forwarder(self) -> Forwarder | None:
@@ -219,9 +220,7 @@ class House:
         Raises:
             FatalError: it is not.
         """
-        from daemon.ledger import migrate
-
-        if migrate.behind(self.engine):
+        if behind(self.engine):
             raise FatalError("the ledger lacks a migration; run `overread init` on its folder to upgrade it")
 
     def destinations(self) -> dict[str, Destination]:

@@ -1,6 +1,7 @@
 """Processes: the loops of each verb, and the supervisor over them."""
 
 import fcntl
+import gc
 import logging
 import os
 import resource
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -38,7 +40,24 @@ FAULT_SECONDS = 5.0
 DRAIN_SECONDS = 20.0
 # A part that died is started again after this long.
 RESTART_SECONDS = 2.0
+# Parts that follow others wait for them so long at most, and look so often.
+LEAD_SECONDS = 10.0
+LEAD_LOOK_SECONDS = 0.05
+# Python looks for garbage after so many new objects, as it comes and while much is loaded.
+_USUAL_OBJECTS = gc.get_threshold()
+_LOADING_OBJECTS = 20_000
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+def loading() -> None:
+    """Look for garbage more rarely until `loaded`: modules make little, and each look costs more."""
+    gc.set_threshold(_LOADING_OBJECTS, *_USUAL_OBJECTS[1:])
+
+
+def loaded() -> None:
+    """Look for garbage as usual from now on, and not among what is there, which stays until the process ends."""
+    gc.freeze()
+    gc.set_threshold(*_USUAL_OBJECTS)
 
 
 def stop_on_signals() -> threading.Event:
@@ -224,6 +243,14 @@ def _post(name: str, verbs: Sequence[Sends], stop: threading.Event) -> None:
     loop(f"delivery to {name}", lambda: sum(verb.step(name) for verb in verbs), stop)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lead:
+    """So many of the first `parts` start before the others, which follow once `there` says so."""
+
+    parts: int
+    there: Callable[[], bool]
+
+
 class Supervisor:
     """Runs the parts as processes of their own and starts again what dies; a part is a command, maybe with options.
 
@@ -240,8 +267,13 @@ class Supervisor:
         self._commands = [[*_program(), *part.split(), "--config", str(config)] for part in parts]
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
-    def run(self, stop: threading.Event) -> None:
-        """Supervise until `stop`, then let every part finish what it has in hand."""
+    def run(self, stop: threading.Event, lead: Lead | None = None) -> None:
+        """Supervise until `stop`, then let every part finish what it has in hand.
+
+        Where a part that leads died, cannot be started, or takes long, the others follow all the same.
+        """
+        if lead is not None:
+            self._go_ahead(stop, lead)
         due = dict.fromkeys(range(len(self._commands)), 0.0)
         while not stop.is_set():
             for index in range(len(self._commands)):
@@ -256,6 +288,12 @@ class Supervisor:
                     due[index] = 0.0 if self._started(index) else time.monotonic() + RESTART_SECONDS
             stop.wait(POLL_SECONDS)
         self._drain()
+
+    def _go_ahead(self, stop: threading.Event, lead: Lead) -> None:
+        deadline = time.monotonic() + LEAD_SECONDS
+        begun = all(self._started(index) for index in range(lead.parts))
+        while begun and not lead.there() and time.monotonic() < deadline and not stop.wait(LEAD_LOOK_SECONDS):
+            begun = all(child.poll() is None for child in self._children.values())
 
     def _tell(self, part: str, child: subprocess.Popen[bytes]) -> None:
         try:

@@ -13,7 +13,7 @@ from daemon.domain.audit import stopped
 from daemon.domain.handling import Depth, Executor, Resource
 from daemon.errors import FatalError, OverreadError, RetryableError
 from daemon.ledger.outbox import Outbox
-from daemon.runtime import cap_memory, die, end_first, signalled, worker_name
+from daemon.runtime import cap_memory, die, end_first, loaded, signalled, worker_name
 from daemon.second import shadowing
 from daemon.services.dispatch import Dispatch, DispatchRules
 
@@ -120,6 +120,7 @@ def work(house: House, stop: Event) -> None:
 
     # Processes are forked from here on: what is open would be shared.
     house.engine.dispose()
+    loaded()
     run(app, crew, Hands(begin=lambda: _hand(House(house.settings)), lost=lost), stop)
 
 
@@ -137,6 +138,7 @@ def _hand(house: House) -> Callable[[Resource], bool]:
     end_first()
     agree(house)
     house.reader.warm()
+    loaded()
     process, told = house.process(shadowing(house.settings)), signalled((GIVE_BACK,))
     parent = os.getppid()
 

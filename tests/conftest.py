@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from daemon.ledger.engine import connect
 from daemon.ledger.migrate import upgrade
 from tests.clusters import Cluster, cluster
-from tests.daemons import Ledgers
+from tests.daemons import Ledgers, compiled
 from tests.ledgers import DATABASES
 
 # A machine that stalls is no fault of what is tested, and a run is the same each time: `make fuzz` searches.
@@ -56,6 +56,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--pictures", type=Path, help="keep pictures of OHIF there, read with all passes, such as docs/images"
     )
     parser.addoption("--ledger", choices=DATABASES, default=DATABASES[0], help="where daemons under test keep theirs")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _daemons_bytecode() -> None:
+    compiled()
 
 
 @pytest.fixture(scope="session", autouse=True)

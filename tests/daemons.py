@@ -1,5 +1,6 @@
 """A real daemon for tests: `overread init` and `overread serve` as a user runs them."""
 
+import compileall
 import json
 import os
 import signal
@@ -7,16 +8,19 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import psutil
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
+import daemon
 from daemon.config import load
 from daemon.ledger.engine import connect, reading
+from daemon.ledger.queries import Queries
+from daemon.ledger.seconds import Seconds
 from demo.ports import HOST, listens
 from tests.clusters import Cluster
 from tests.peers import Peer, wait_until
@@ -37,10 +41,15 @@ class Ledgers:
 
 def asked(config: Path, query: str) -> list[Any]:
     """Return what the ledger, on either database, answers to a statement."""
+    with _ledger(config) as engine, reading(engine) as session:
+        return [tuple(row) for row in session.execute(text(query))]
+
+
+@contextmanager
+def _ledger(config: Path) -> Iterator[Engine]:
     engine = connect(load(config).database_url())
     try:
-        with reading(engine) as session:
-            return [tuple(row) for row in session.execute(text(query))]
+        yield engine
     finally:
         engine.dispose()
 
@@ -58,6 +67,14 @@ class Daemon:
     def config(self) -> Path:
         """Return the configuration file."""
         return self.folder / "overread.toml"
+
+
+def compiled() -> None:
+    """Keep the daemon's bytecode, as an installation does, also where PYTHONDONTWRITEBYTECODE is set.
+
+    Each process would else compile it anew, a fifth of a second long.
+    """
+    compileall.compile_dir(Path(daemon.__file__).parent, quiet=1)
 
 
 def overread(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
@@ -93,7 +110,17 @@ def _replaced(line: str, wanted: Mapping[str, str]) -> str:
 
 @contextmanager
 def serving(folder: Path, port: int, environment: Mapping[str, str] | None = None) -> Iterator[Daemon]:
-    """Run `overread serve` in a process group of its own until the block ends."""
+    """Run `overread serve` in a process group of its own until the block ends, once it listens and runs its parts."""
+    with started(folder, environment) as process:
+        # A machine with much other work takes minutes to start five interpreters.
+        wait_until(lambda: process.poll() is not None or (listens(port) and _all_run(process)), 240, "the daemon")
+        assert process.poll() is None, (folder / "serve.log").read_text()[-2000:]
+        yield Daemon(folder=folder, port=port, ae_title="OVERREAD", process=process)
+
+
+@contextmanager
+def started(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `overread serve` until the block ends, which may find it anywhere between its start and its end."""
     with (folder / "serve.log").open("ab") as log:
         process = subprocess.Popen(
             [*OVERREAD, "serve", "--config", str(folder / "overread.toml")],
@@ -102,12 +129,24 @@ def serving(folder: Path, port: int, environment: Mapping[str, str] | None = Non
             start_new_session=True,
         )
     try:
-        # A machine with much other work takes minutes to start five interpreters.
-        wait_until(lambda: process.poll() is not None or listens(port), 240, "the daemon to listen")
-        assert process.poll() is None, (folder / "serve.log").read_text()[-2000:]
-        yield Daemon(folder=folder, port=port, ae_title="OVERREAD", process=process)
+        yield process
     finally:
         stop(process)
+
+
+def parts(process: subprocess.Popen[bytes]) -> dict[str, psutil.Process]:
+    """Return the parts of a running `serve` by their command; of several workers one."""
+    found: dict[str, psutil.Process] = {}
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children():
+            with suppress(psutil.NoSuchProcess, IndexError):  # one that is just begun, or has ended
+                found[child.cmdline()[3]] = child
+    return found
+
+
+def _all_run(process: subprocess.Popen[bytes]) -> bool:
+    # It follows the worker; the console, which follows both, is awaited by who wants it.
+    return "deliver" in parts(process)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -152,12 +191,16 @@ def results(archive: Peer, study: str) -> dict[str, list[str]]:
 
 
 def counted(config: Path, what: str, state: str) -> int:
-    """Return how many jobs or deliveries are in a state, as `overread status` says."""
-    shown = overread("status", "--config", str(config), "--json")
-    return int(json.loads(shown.stdout)[what].get(state, 0))
+    """Return how many jobs or deliveries are in a state.
+
+    Not by `overread status`: whoever waits looks again and again, and a process for each look would take a core.
+    """
+    with _ledger(config) as engine:
+        return Queries(engine).counts()[what].get(state, 0)
 
 
 def compared(config: Path) -> dict[str, int]:
     """Return how many second reads wait, failed and were compared."""
-    rows = json.loads(overread("models", "shadow", "--json", "--config", str(config)).stdout)
-    return {key: sum(row[key] for row in rows) for key in ("waiting", "failed", "compared")}
+    with _ledger(config) as engine:
+        rows = Seconds(engine).comparisons()
+    return {key: sum(getattr(row, key) for row in rows) for key in ("waiting", "failed", "compared")}

@@ -2,12 +2,12 @@
 
 import logging
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from daemon.bootstrap import House
 from daemon.config.sections import ListenerSection
 from daemon.dimse.port import claimed
-from daemon.runtime import ALIVE_SECONDS, LISTENING, beside, marked
+from daemon.runtime import ALIVE_SECONDS, LISTENING, beside, loaded, mark, marked
 
 LOGGER = logging.getLogger(__name__)
 
@@ -26,6 +26,13 @@ def gate(section: ListenerSection) -> AbstractContextManager[None]:
         FatalError: another has it.
     """
     return nullcontext() if section.processes == 1 else claimed(section.host, section.port)
+
+
+def listens(house: House) -> bool:
+    """Return whether any listener of this data folder listens."""
+    with suppress(OSError):
+        return bool(mark(house.settings.data.folder / LISTENING))
+    return False
 
 
 def receive(house: House, stop: threading.Event, number: int = 0) -> None:
@@ -49,5 +56,6 @@ def receive(house: House, stop: threading.Event, number: int = 0) -> None:
         house.listener(intake, shared=number > 0),
         marked(house.settings.data.folder / LISTENING, house.settings.listener.address),
     ):
+        loaded()
         stop.wait()
     intake.close()

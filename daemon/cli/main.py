@@ -24,6 +24,7 @@ from daemon.cli import (
 )
 from daemon.cli.output import EXIT_ERROR
 from daemon.errors import OverreadError
+from daemon.runtime import loading
 
 app = typer.Typer(
     help="A second read of every MRI and PET/CT study, beside the PACS. Research use only.",
@@ -72,6 +73,7 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line; what goes wrong is one line, not a trace, which may quote values of a data set."""
+    loading()
     log.hush()
     try:
         app()

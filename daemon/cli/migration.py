@@ -26,12 +26,13 @@ class _Standing:
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show the ledger's revision, the one that this release needs, those it can go back to, and the copies made."""
     from daemon.ledger import migrate
+    from daemon.ledger.revision import NEWEST, revision
 
     here = _house(config)
-    found = migrate.revision(here.engine)
+    found = revision(here.engine)
     standing = _Standing(
         revision=found or "",
-        needed=migrate.newest() or "",
+        needed=NEWEST,
         older=tuple(migrate.older(found)),
         copies=tuple(sorted(here.settings.data.folder.glob("ledger-*.db"))),
     )
@@ -60,9 +61,10 @@ def downgrade(
     from daemon.cli.audit import note_action
     from daemon.errors import FatalError
     from daemon.ledger import migrate
+    from daemon.ledger.revision import revision
 
     here = _house(config)
-    found = migrate.revision(here.engine)
+    found = revision(here.engine)
     if to not in (earlier := migrate.older(found)):
         raise FatalError(f"cannot go from {found or 'no revision'} to {to}; older are: {', '.join(earlier) or 'none'}")
     _stopped(here)
@@ -80,9 +82,10 @@ def upgrade(here: "House", *, copied: bool) -> None:
         FatalError: the daemon runs, or the ledger is of a newer release, or it must be copied by other means first.
     """
     from daemon.ledger import migrate
+    from daemon.ledger.revision import NEWEST, revision
 
-    found = migrate.revision(here.engine)
-    if found and found != migrate.newest():
+    found = revision(here.engine)
+    if found and found != NEWEST:
         migrate.older(found)
         _stopped(here)
         if not copied:

@@ -156,11 +156,14 @@ def web_token(
 
 
 def serve(config: ConfigOption = None) -> None:
-    """Run everything: listener, workers, delivery, console; each in a process of its own, restarted if it dies."""
-    from daemon.cli.listening import gate
+    """Run everything: listener, workers, delivery, console; each in a process of its own, restarted if it dies.
+
+    The listener starts first, and the others once it listens, so that a study that comes meanwhile is taken.
+    """
+    from daemon.cli.listening import gate, listens
     from daemon.cli.listening import parts as listeners
     from daemon.config import locate
-    from daemon.runtime import Supervisor, worker_name
+    from daemon.runtime import Lead, Supervisor, loaded, worker_name
     from daemon.second import shadows
     from daemon.workforce import by_messages
     from daemon.workforce import need as need_celery
@@ -185,8 +188,10 @@ def serve(config: ConfigOption = None) -> None:
             if part == "work":
                 losses.worker_lost(worker_name(pid), code)
 
+        lead = Lead(parts=listener.processes, there=lambda: listens(house))
+        loaded()
         with gate(listener):
-            Supervisor(locate(config), parts, seconds, lost).run(stop)
+            Supervisor(locate(config), parts, seconds, lost).run(stop, lead)
 
 
 def listen(
@@ -197,7 +202,7 @@ def listen(
     """Run the listener alone: receive into spool and ledger, in listener.processes processes."""
     from daemon.cli.listening import gate, parts, receive
     from daemon.config import locate
-    from daemon.runtime import SUPERVISED, Supervisor
+    from daemon.runtime import SUPERVISED, Supervisor, loaded
 
     if process and SUPERVISED not in os.environ:
         raise typer.BadParameter("--process is for the daemon itself; run `overread listen`, which starts all of them")
@@ -206,6 +211,7 @@ def listen(
         if process or section.processes == 1:
             receive(house, stop, process)
             return
+        loaded()
         with gate(section):
             Supervisor(locate(config), parts(section), section.stop_seconds, lambda *_: None).run(stop)
 
@@ -216,7 +222,7 @@ def work(config: ConfigOption = None) -> None:
     With queue.executor = celery: all workers of this machine, which process jobs that messages tell of.
     """
     from daemon.domain.audit import stopped
-    from daemon.runtime import cap_memory, die, end_first, grace, loop
+    from daemon.runtime import cap_memory, die, end_first, grace, loaded, loop
     from daemon.second import quietly, shadowing
     from daemon.workforce import by_messages
     from daemon.workforce import work as work_by_messages
@@ -231,6 +237,7 @@ def work(config: ConfigOption = None) -> None:
         house.reader.warm()
         assemble, review, process = house.assemble(), house.review(), house.process(shadowing(house.settings))
         beside = quietly(house, stop, assemble.step)
+        loaded()
 
         def turn() -> int:
             return assemble.step() + review.step() + (not stop.is_set() and process.step()) or beside.step()
@@ -248,7 +255,7 @@ def work(config: ConfigOption = None) -> None:
 def dispatch(config: ConfigOption = None) -> None:
     """With queue.executor = celery: assemble studies, look at what comes back, tell workers of jobs by messages."""
     from daemon.errors import FatalError
-    from daemon.runtime import POLL_SECONDS, beside, loop
+    from daemon.runtime import POLL_SECONDS, beside, loaded, loop
     from daemon.second import quietly
     from daemon.workforce import by_messages
     from daemon.workforce import dispatch as dispatching
@@ -257,6 +264,7 @@ def dispatch(config: ConfigOption = None) -> None:
         if not by_messages(house):
             raise FatalError("nobody waits for messages: set queue.executor = celery, or run `overread work` alone")
         assemble, review, telling = house.assemble(), house.review(), dispatching(house)
+        loaded()
         # In a thread of its own: a broker that hangs holds no study.
         with (
             beside("dispatch", telling.step, stop, POLL_SECONDS),
@@ -268,12 +276,13 @@ def dispatch(config: ConfigOption = None) -> None:
 def deliver(config: ConfigOption = None) -> None:
     """Run delivery alone: send, confirm, retire; ask the archive; tell who is to be told."""
     from daemon.cli.notify import watching
-    from daemon.runtime import LOST, POLL_SECONDS, RETIRE_SECONDS, WATCH_SECONDS, Posting, beside, loop
+    from daemon.runtime import LOST, POLL_SECONDS, RETIRE_SECONDS, WATCH_SECONDS, Posting, beside, loaded, loop
 
     with _running(config, "deliver") as (house, stop):
         house.circuits.hasten(house.clock.now())
         send, confirm = house.post()
         retire, times = house.retire(), house.times()
+        loaded()
         posting = Posting(lambda: tuple(house.destinations()), (send, confirm))
         posting.refresh(stop)
 

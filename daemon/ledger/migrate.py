@@ -6,7 +6,6 @@ from datetime import datetime
 from pathlib import Path
 
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import RevisionError
 from sqlalchemy import Engine
@@ -15,6 +14,7 @@ from sqlalchemy.orm import Session
 from alembic import command
 from daemon.errors import FatalError
 from daemon.ledger.engine import alone
+from daemon.ledger.revision import revision
 
 
 def scripts() -> Path:
@@ -61,22 +61,6 @@ def older(found: str | None) -> list[str]:
             f"the ledger is at revision {found}, which this release does not know: install the release that made it, "
             "or `overread ledger downgrade` with that one first"
         ) from error
-
-
-def revision(engine: Engine) -> str | None:
-    """Return the ledger's revision; None where it has no table yet."""
-    with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
-
-
-def newest() -> str | None:
-    """Return the revision that this release needs."""
-    return ScriptDirectory.from_config(_config()).get_current_head()
-
-
-def behind(engine: Engine) -> bool:
-    """Return whether the ledger lacks a migration."""
-    return revision(engine) != newest()
 
 
 def copy(engine: Engine, folder: Path, at: datetime) -> Path:

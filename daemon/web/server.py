@@ -11,7 +11,7 @@ from daemon.bootstrap import House
 from daemon.dimse.tls import server_context
 from daemon.domain.trust import ServerTls
 from daemon.errors import FatalError
-from daemon.runtime import POLL_SECONDS
+from daemon.runtime import POLL_SECONDS, loaded
 from daemon.web.app import create_app
 from daemon.web.console import Console
 from daemon.web.prompt import Prompt
@@ -34,6 +34,7 @@ def serve(house: House, stop: threading.Event) -> None:
         console: Console = app.state.console
         server = uvicorn.Server(_configured(house, app, context))
         # In a thread, so that signals stay ours.
+        loaded()
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="web")
         thread.start()
         while thread.is_alive() and not stop.wait(POLL_SECONDS):

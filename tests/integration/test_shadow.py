@@ -38,6 +38,8 @@ def test_a_second_bundle_reads_after_every_answer_and_sends_nothing(tmp_path: Pa
             wait_until(lambda: counted(config, "deliveries", "CONFIRMED") >= 2 * STUDIES, 240, "every answer")
             wait_until(lambda: compared(config)["compared"] == STUDIES, 240, "every second read")
         assert compared(config) == {"waiting": 0, "failed": 0, "compared": STUDIES}
+        told = overread("models", "shadow", "--json", "--config", str(config))
+        assert sum(row["compared"] for row in json.loads(told.stdout)) == STUDIES
         assert counted(config, "deliveries", "CONFIRMED") == 2 * STUDIES
         for study in studies:
             found = results(archive, study.study_instance_uid)

@@ -23,8 +23,8 @@ from daemon.ledger.files import Files
 from daemon.ledger.intake import Intake
 from daemon.ledger.jobs import Jobs
 from daemon.ledger.listings import Listings
-from daemon.ledger.migrate import behind
 from daemon.ledger.queries import Queries
+from daemon.ledger.revision import behind
 from daemon.ledger.rows import IllegalTransitionError
 from daemon.ledger.tables import Base
 from tests.instances import NOW, series

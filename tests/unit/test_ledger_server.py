@@ -13,6 +13,7 @@ from daemon.errors import FatalError
 from daemon.ledger import migrate
 from daemon.ledger.deliveries import Deliveries
 from daemon.ledger.engine import connect
+from daemon.ledger.revision import NEWEST, behind, revision
 from daemon.ledger.server import ailments, others
 from tests.clusters import Cluster
 from tests.instances import NOW
@@ -47,15 +48,15 @@ def test_back_to_every_older_revision_and_forth_again(url: str, tmp_path: Path) 
     assert init(tmp_path, url).exit_code == 0
     engine = connect(url)
     sent = delivered(tmp_path / "data", engine)
-    for revision in migrate.older(migrate.newest()):
-        refused = told("ledger", "downgrade", revision, "--config", str(tmp_path))
+    for older in migrate.older(NEWEST):
+        refused = told("ledger", "downgrade", older, "--config", str(tmp_path))
         assert "pg_dump" in str(refused.exception)
-        done = told("ledger", "downgrade", revision, "--config", str(tmp_path), "--copied")
+        done = told("ledger", "downgrade", older, "--config", str(tmp_path), "--copied")
         assert done.exit_code == 0, done.output
-        assert migrate.revision(engine) == revision
+        assert revision(engine) == older
     assert "pg_dump" in str(init(tmp_path, url).exception)
     assert init(tmp_path, url, "--copied").exit_code == 0
-    assert not migrate.behind(engine)
+    assert not behind(engine)
     assert [d.digest for d in Deliveries(engine).due(DeliveryState.PENDING, NOW)] == [sent]
     engine.dispose()
 
@@ -63,7 +64,7 @@ def test_back_to_every_older_revision_and_forth_again(url: str, tmp_path: Path) 
 def test_another_machine_keeps_its_ledger(url: str, tmp_path: Path) -> None:
     """No migration is made under a process that is connected; the message names it."""
     assert init(tmp_path, url).exit_code == 0
-    back = migrate.older(migrate.newest())[0]
+    back = migrate.older(NEWEST)[0]
     stranger = connect(f"{url}&application_name=overread-7@elsewhere")
     with stranger.connect():
         refused = told("ledger", "downgrade", back, "--config", str(tmp_path), "--copied")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_mock_engine
 from typer.testing import CliRunner, Result
 
@@ -18,6 +19,7 @@ from daemon.errors import FatalError
 from daemon.ledger import migrate
 from daemon.ledger.deliveries import Deliveries
 from daemon.ledger.engine import connect, writing
+from daemon.ledger.revision import NEWEST, revision
 from daemon.ledger.tables import FeedbackRow, ScoreRow, SecondRow
 from daemon.runtime import LISTENING, marked
 from tests.houses import House as Delivering
@@ -74,6 +76,14 @@ def delivered(folder: Path, engine: Engine) -> str:
     return digest
 
 
+def test_what_this_release_needs_is_its_last_migration(tmp_path: Path) -> None:
+    """Whoever writes a migration says so to those who ask without Alembic; a ledger without tables has none."""
+    assert ScriptDirectory(str(migrate.scripts())).get_current_head() == NEWEST
+    empty = connect(f"sqlite:///{tmp_path / 'empty.db'}")
+    assert revision(empty) is None
+    empty.dispose()
+
+
 def test_a_new_ledger_and_one_that_is_up_to_date_are_not_copied(site: Path) -> None:
     """There is nothing to go back to."""
     assert told("init", str(site)).exit_code == 0
@@ -86,11 +96,11 @@ def test_back_to_every_older_revision_and_forth_again(site: Path) -> None:
     engine = connect(f"sqlite:///{data / 'ledger.db'}")
     sent = delivered(data, engine)
     engine.dispose()
-    for count, revision in enumerate(shown(site)["older"], 1):
-        done = told("ledger", "downgrade", revision, "--config", str(site))
+    for count, older in enumerate(shown(site)["older"], 1):
+        done = told("ledger", "downgrade", older, "--config", str(site))
         assert done.exit_code == 0, done.output
-        assert f"the ledger is at {revision}" in done.stdout
-        assert shown(site)["revision"] == revision
+        assert f"the ledger is at {older}" in done.stdout
+        assert shown(site)["revision"] == older
         assert len(list(data.glob("ledger-*.db"))) == count
         assert instances(data / "ledger.db") == 3
     done = told("init", str(site))
