@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from daemon.domain.instance import Instance
+from daemon.domain.news import News
 from daemon.domain.reception import Interrupted, Verdict
 from daemon.ledger.engine import crossed, reached, reading, writing
 from daemon.ledger.feedback import returned, take_back, unended
@@ -131,7 +132,7 @@ class Intake:
 
     def closed(self, association: str, at: datetime) -> None:
         """Note that an association ended."""
-        with writing(self._engine) as session:
+        with writing(self._engine, News.STUDY) as session:
             session.execute(update(AssociationRow).where(AssociationRow.id == association).values(closed_at=at))
 
     def interrupted(self, unseen: datetime | None = None) -> list[Interrupted]:
