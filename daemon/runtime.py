@@ -1,6 +1,7 @@
 """Processes: the loops of each verb, and the supervisor over them."""
 
 import fcntl
+import gc
 import logging
 import os
 import resource
@@ -40,6 +41,7 @@ FAULT_SECONDS = 5.0
 DRAIN_SECONDS = 20.0
 # A part that died is started again after this long.
 RESTART_SECONDS = 2.0
+_MADE_BETWEEN_LOOKS = 20_000
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -88,6 +90,16 @@ def cap_memory(megabytes: int) -> None:
     """
     if megabytes:
         resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+
+
+def settle() -> None:
+    """Let Python's collector of cycles look less often, and never again through what is there, which stays.
+
+    Else a tenth of a study's time is its: hundreds of headers are made and thrown away, hardly any in cycles.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_MADE_BETWEEN_LOOKS, 10, 10)
 
 
 def end_first() -> None:

@@ -13,7 +13,7 @@ from daemon.domain.audit import stopped
 from daemon.domain.handling import Depth, Executor, Resource
 from daemon.errors import FatalError, OverreadError, RetryableError
 from daemon.ledger.outbox import Outbox
-from daemon.runtime import cap_memory, die, end_first, signalled, worker_name
+from daemon.runtime import cap_memory, die, end_first, settle, signalled, worker_name
 from daemon.second import shadowing
 from daemon.services.dispatch import Dispatch, DispatchRules
 
@@ -137,6 +137,7 @@ def _hand(house: House) -> Callable[[Resource], bool]:
     end_first()
     agree(house)
     house.reader.warm()
+    settle()
     process, told = house.process(shadowing(house.settings)), signalled((GIVE_BACK,))
     parent = os.getppid()
 

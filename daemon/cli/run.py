@@ -218,7 +218,7 @@ def work(config: ConfigOption = None) -> None:
     """
     from daemon.domain.audit import stopped
     from daemon.domain.news import News
-    from daemon.runtime import cap_memory, die, end_first, grace, loop
+    from daemon.runtime import cap_memory, die, end_first, grace, loop, settle
     from daemon.second import quietly, shadowing
     from daemon.workforce import by_messages
     from daemon.workforce import work as work_by_messages
@@ -231,6 +231,7 @@ def work(config: ConfigOption = None) -> None:
         cap_memory(house.settings.inference.memory_mb)
         end_first()
         house.reader.warm()
+        settle()
         assemble, review, process = house.assemble(), house.review(), house.process(shadowing(house.settings))
         beside = quietly(house, stop, assemble.step)
 
