@@ -23,6 +23,7 @@ from daemon.audit.here import here, lifetime
 from daemon.audit.links import Link, TlsLink, UdpLink
 from daemon.audit.marks import Marks
 from daemon.audit.trail import Trail
+from daemon.bell import Bells
 from daemon.clock import SystemClock
 from daemon.config import Settings
 from daemon.domain.assembly import Retrieval
@@ -36,7 +37,7 @@ from daemon.inference.bundle import Bundle, needed
 from daemon.inference.provider import need
 from daemon.ledger.circuits import Circuits
 from daemon.ledger.deliveries import Deliveries
-from daemon.ledger.engine import connect
+from daemon.ledger.engine import connect, telling
 from daemon.ledger.feedback import Feedback
 from daemon.ledger.files import Files
 from daemon.ledger.intake import Intake
@@ -90,12 +91,17 @@ class House:
         try:
             engine = connect(self.settings.database_url())
             with engine.connect():
-                return engine
+                return telling(engine, self.bells.ring)
         except SQLAlchemyError as error:
             cause = str(error).partition("\n")[0]
             raise FatalError(
                 f"the ledger cannot be opened ({cause}); correct data.ledger_url or start its server"
             ) from error
+
+    @cached_property
+    def bells(self) -> Bells:
+        """Return what parts of this machine wake each other by."""
+        return Bells(self.settings.data.folder / "bells")
 
     @cached_property
     def spool(self) -> Spool:

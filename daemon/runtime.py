@@ -12,11 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
+
+from daemon.bell import Ear, Stop
 
 LOGGER = logging.getLogger(__name__)
 # In the data folder: where the listener that runs listens, all of its processes.
@@ -54,13 +56,14 @@ def loading() -> None:
     gc.set_threshold(_LOADING_OBJECTS, *_USUAL_OBJECTS[1:])
 
 
-def loaded() -> None:
-    """Look for garbage as usual from now on, and not among what is there, which stays until the process ends."""
+def loaded(*, seldom: bool = False) -> None:
+    """Look for garbage as usual from now on, or `seldom`, and not among what is there, which stays to the end."""
     gc.freeze()
-    gc.set_threshold(*_USUAL_OBJECTS)
+    if not seldom:
+        gc.set_threshold(*_USUAL_OBJECTS)
 
 
-def stop_on_signals() -> threading.Event:
+def stop_on_signals() -> Stop:
     """Return an event that SIGTERM and SIGINT set, and under a supervisor its death too."""
     stop = signalled()
     if os.environ.get(SUPERVISED):
@@ -68,9 +71,9 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def signalled(numbers: Sequence[signal.Signals] = _STOPPING) -> threading.Event:
+def signalled(numbers: Sequence[signal.Signals] = _STOPPING) -> Stop:
     """Return an event that these signals set, in this process and none that it was forked from."""
-    stop = threading.Event()
+    stop = Stop()
     told, tell = os.pipe()
     os.set_blocking(tell, False)
     signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
@@ -113,8 +116,17 @@ def end_first() -> None:
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
 
 
-def loop(name: str, step: Callable[[], object], stop: threading.Event, wait: float = POLL_SECONDS) -> None:
-    """Call `step` until `stop`; pause when it had nothing to do, longer when it failed."""
+def loop(
+    name: str,
+    step: Callable[[], object],
+    stop: threading.Event,
+    wait: float = POLL_SECONDS,
+    rest: Callable[[float], object] | None = None,
+) -> None:
+    """Call `step` until `stop`; pause when it had nothing to do, longer when it failed.
+
+    `rest` is how to pause where something may end that early, besides `stop`.
+    """
     while not stop.is_set():
         try:
             busy = bool(step())
@@ -124,7 +136,7 @@ def loop(name: str, step: Callable[[], object], stop: threading.Event, wait: flo
             stop.wait(FAULT_SECONDS)
             continue
         if not busy:
-            stop.wait(wait)
+            (rest or stop.wait)(wait)
 
 
 @contextmanager
@@ -183,12 +195,18 @@ def alone(path: Path, step: Callable[[], object]) -> Callable[[], object]:
 
 
 @contextmanager
-def beside(name: str, step: Callable[[], object] | None, stop: threading.Event, wait: float) -> Iterator[None]:
+def beside(
+    name: str,
+    step: Callable[[], object] | None,
+    stop: threading.Event,
+    wait: float,
+    rest: Callable[[float], object] | None = None,
+) -> Iterator[None]:
     """Loop in a thread of its own while the block runs; the block's end awaits the loop's."""
     if step is None:
         yield
         return
-    thread = threading.Thread(target=loop, args=(name, step, stop, wait), name=name)
+    thread = threading.Thread(target=loop, args=(name, step, stop, wait, rest), name=name)
     thread.start()
     try:
         yield
@@ -218,18 +236,27 @@ class Sends(Protocol):
 
 
 class Posting:
-    """One thread per destination, so that a dead one holds nothing else; new destinations get theirs."""
+    """One thread per destination, so that a dead one holds nothing else; new destinations get theirs.
 
-    def __init__(self, names: Callable[[], Sequence[str]], verbs: Sequence[Sends]) -> None:
+    Each rests by an ear of its own, which `heard` lends it.
+    """
+
+    def __init__(
+        self,
+        names: Callable[[], Sequence[str]],
+        verbs: Sequence[Sends],
+        heard: Callable[[], AbstractContextManager[Ear]],
+    ) -> None:
         self._names = names
         self._verbs = verbs
+        self._heard = heard
         self._threads: dict[str, threading.Thread] = {}
 
     def refresh(self, stop: threading.Event) -> None:
         """Start the threads that are missing."""
         for name in self._names():
             if name not in self._threads:
-                thread = threading.Thread(target=_post, args=(name, self._verbs, stop), name=f"deliver-{name}")
+                thread = threading.Thread(target=self._post, args=(name, stop), name=f"deliver-{name}")
                 thread.start()
                 self._threads[name] = thread
 
@@ -238,9 +265,9 @@ class Posting:
         for thread in self._threads.values():
             thread.join()
 
-
-def _post(name: str, verbs: Sequence[Sends], stop: threading.Event) -> None:
-    loop(f"delivery to {name}", lambda: sum(verb.step(name) for verb in verbs), stop)
+    def _post(self, name: str, stop: threading.Event) -> None:
+        with self._heard() as ear:
+            loop(f"delivery to {name}", lambda: sum(verb.step(name) for verb in self._verbs), stop, rest=ear.wait)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,7 +138,7 @@ def _hand(house: House) -> Callable[[Resource], bool]:
     end_first()
     agree(house)
     house.reader.warm()
-    loaded()
+    loaded(seldom=True)
     process, told = house.process(shadowing(house.settings)), signalled((GIVE_BACK,))
     parent = os.getppid()
 

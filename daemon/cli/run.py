@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +14,9 @@ import typer
 from daemon.cli.output import ConfigOption
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
+    from daemon.bell import Stop
     from daemon.bootstrap import House
     from daemon.config.sections import DestinationSection, ListenerSection
 
@@ -222,6 +223,7 @@ def work(config: ConfigOption = None) -> None:
     With queue.executor = celery: all workers of this machine, which process jobs that messages tell of.
     """
     from daemon.domain.audit import stopped
+    from daemon.domain.news import News
     from daemon.runtime import cap_memory, die, end_first, grace, loaded, loop
     from daemon.second import quietly, shadowing
     from daemon.workforce import by_messages
@@ -237,7 +239,7 @@ def work(config: ConfigOption = None) -> None:
         house.reader.warm()
         assemble, review, process = house.assemble(), house.review(), house.process(shadowing(house.settings))
         beside = quietly(house, stop, assemble.step)
-        loaded()
+        loaded(seldom=True)
 
         def turn() -> int:
             return assemble.step() + review.step() + (not stop.is_set() and process.step()) or beside.step()
@@ -248,12 +250,16 @@ def work(config: ConfigOption = None) -> None:
                 house.trail.record([stopped(house.reporter("work"), house.clock.now(), text)])
                 die()
 
-        with grace(stop, house.settings.inference.stop_seconds, abandon):
-            loop("work", turn, stop)
+        with (
+            grace(stop, house.settings.inference.stop_seconds, abandon),
+            house.bells.heard(stop, News.STUDY, News.JOB) as ear,
+        ):
+            loop("work", turn, stop, rest=lambda seconds: ear.wait(assemble.within(seconds)))
 
 
 def dispatch(config: ConfigOption = None) -> None:
     """With queue.executor = celery: assemble studies, look at what comes back, tell workers of jobs by messages."""
+    from daemon.domain.news import News
     from daemon.errors import FatalError
     from daemon.runtime import POLL_SECONDS, beside, loaded, loop
     from daemon.second import quietly
@@ -267,23 +273,33 @@ def dispatch(config: ConfigOption = None) -> None:
         loaded()
         # In a thread of its own: a broker that hangs holds no study.
         with (
-            beside("dispatch", telling.step, stop, POLL_SECONDS),
+            house.bells.heard(stop, News.JOB) as jobs,
+            house.bells.heard(stop, News.STUDY) as studies,
+            beside("dispatch", telling.step, stop, POLL_SECONDS, jobs.wait),
             beside("second reads", quietly(house, stop).step, stop, POLL_SECONDS),
         ):
-            loop("assemble", lambda: assemble.step() + review.step(), stop)
+            loop(
+                "assemble",
+                lambda: assemble.step() + review.step(),
+                stop,
+                rest=lambda seconds: studies.wait(assemble.within(seconds)),
+            )
 
 
 def deliver(config: ConfigOption = None) -> None:
     """Run delivery alone: send, confirm, retire; ask the archive; tell who is to be told."""
     from daemon.cli.notify import watching
+    from daemon.domain.news import News
     from daemon.runtime import LOST, POLL_SECONDS, RETIRE_SECONDS, WATCH_SECONDS, Posting, beside, loaded, loop
 
     with _running(config, "deliver") as (house, stop):
         house.circuits.hasten(house.clock.now())
         send, confirm = house.post()
         retire, times = house.retire(), house.times()
+        posting = Posting(
+            lambda: tuple(house.destinations()), (send, confirm), partial(house.bells.heard, stop, News.OUTPUT)
+        )
         loaded()
-        posting = Posting(lambda: tuple(house.destinations()), (send, confirm))
         posting.refresh(stop)
 
         arrivals = house.arrivals(house.intake(), "deliver")
@@ -341,7 +357,7 @@ def need_web() -> None:
 
 
 @contextmanager
-def _running(config: Path | None, command: str) -> "Iterator[tuple[House, threading.Event]]":
+def _running(config: Path | None, command: str) -> "Iterator[tuple[House, Stop]]":
     """Yield the house and what stops us; start and stop are in the audit log."""
     from daemon import bucket, log
     from daemon.bootstrap import House

@@ -63,12 +63,16 @@ class StudyFacts:
     def silent(self, now: datetime) -> timedelta:
         """Return how long ago the newest instance came, or the newest word of one.
 
-        What came later than now came by a clock that has been set right since, and does not count; where all did, the
-        silence is endless.
+        Where all of it came by a clock that has been set right since, the silence is endless.
         """
+        newest = self.newest(now)
+        return timedelta.max if newest is None else now - newest
+
+    def newest(self, now: datetime) -> datetime | None:
+        """Return when that came. What came later than now came by a wrong clock, and does not count."""
         times = [i.received_at for i in self.instances]
         told = [t for t in (*times, self.notified_at) if t is not None and t <= now + SKEW]
-        return now - max(told) if told else timedelta.max
+        return max(told, default=None)
 
     @cached_property
     def listed(self) -> Mapping[str, frozenset[str]]:
@@ -179,6 +183,19 @@ def judge(study: StudyFacts, now: datetime, patience: Patience) -> Completeness:
     if study.inquiry and study.inquiry.detail:
         return replace(judged, evidence=f"{judged.evidence}; {study.inquiry.detail}")
     return judged
+
+
+def next_look(study: StudyFacts, now: datetime, patience: Patience) -> datetime | None:
+    """Return when `judge` or `to_ask` may next say something else of the same facts; None where they will not."""
+    waits = {patience.settled, patience.quiet, patience.hopeful, patience.held}
+    if patience.asking:
+        answered = patience.quiet + patience.asking.answer
+        waits |= {answered, patience.held + answered}
+    newest = study.newest(now)
+    moments = {newest + wait for wait in waits} if newest else set()
+    if study.inquiry:
+        moments.add(study.inquiry.until)
+    return min((moment for moment in moments if moment > now), default=None)
 
 
 def to_ask(study: StudyFacts, now: datetime, patience: Patience) -> bool:

@@ -7,6 +7,7 @@ Of an ensemble (Lakshminarayanan et al. 2017) each member has its share of the p
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import SimpleITK as sitk
@@ -32,21 +33,25 @@ CELL = 16
 class Inference:
     """What the model says, on the model grid (slices, rows, columns).
 
-    `probability` mean tumour probability, `sd` over passes, both calibrated, `entropy` predictive entropy in nats,
-    `mutual_information` the part of it that is the model's own doubt, as the passes gave it. `cam` activation map
-    logits at 1/16. `tumour_logits` and `risks` hold one number per pass; `seed` is what the masks came from;
-    `embedding` (d,) describes the study (see `novelty.describe`).
+    `probability` mean tumour probability, `sd` over passes, both calibrated, `mutual_information` the part of the
+    entropy that is the model's own doubt, as the passes gave it. `cam` activation map logits at 1/16. `tumour_logits`
+    and `risks` hold one number per pass; `seed` is what the masks came from; `embedding` (d,) describes the study (see
+    `novelty.describe`).
     """
 
     probability: Array
     sd: Array
-    entropy: Array
     mutual_information: Array
     cam: Array
     tumour_logits: tuple[float, ...]
     risks: tuple[float, ...]
     seed: int
     embedding: Array
+
+    @cached_property
+    def entropy(self) -> Array:
+        """Return the predictive entropy in nats, which few ask for."""
+        return volume_entropy(self.probability)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +127,6 @@ def infer(model: Model, prepared: Prepared, key: str, passes: int | None = None)
     return Inference(
         probability=probability,
         sd=sd,
-        entropy=np.stack([binary_entropy(plane) for plane in probability]),
         mutual_information=voxels.mutual,
         cam=cam,
         tumour_logits=tumours,
@@ -150,6 +154,11 @@ def binary_entropy(probability: Array) -> Array:
     """Return -p ln p - (1-p) ln(1-p) in nats."""
     p = np.clip(probability, 1e-7, 1 - 1e-7)
     return np.asarray(-p * np.log(p) - (1 - p) * np.log1p(-p), dtype=np.float32)
+
+
+def volume_entropy(probability: Array) -> Array:
+    """Return the same, a slice at a time: all at once would be the peak of memory."""
+    return np.stack([binary_entropy(plane) for plane in probability])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

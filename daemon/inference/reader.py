@@ -21,7 +21,7 @@ from daemon.imaging.steps import prepare, to_grid
 from daemon.imaging.volume import Grid, Volume
 from daemon.inference.agreement import check
 from daemon.inference.bundle import Bundle, load_bundle
-from daemon.inference.mc_dropout import CELL, Inference, infer
+from daemon.inference.mc_dropout import CELL, Inference, binary_entropy, infer, volume_entropy
 from daemon.inference.provider import ProviderError, need
 from daemon.inference.session import Model
 
@@ -63,9 +63,13 @@ def read_study(volumes: Mapping[str, Volume], model: Model, key: str, passes: in
         probability=probability,
         sd=sd,
         activation=_coarse(raw.cam, prepared.grid),
-        find_entropy=partial(to_grid, raw.entropy, prepared.grid, reference.grid),
+        find_entropy=partial(_seen_entropy, raw.probability, prepared.grid, reference.grid),
         seconds={"prepare": ready - started, "infer": inferred - ready, "measure": measured - inferred},
     )
+
+
+def _seen_entropy(probability: NDArray[np.float32], model: Grid, target: Grid) -> NDArray[np.float32]:
+    return to_grid(volume_entropy(probability), model, target)
 
 
 def _check_finite(volumes: Mapping[str, Volume]) -> None:
@@ -92,7 +96,7 @@ def numbers(raw: Inference, mask_threshold: float) -> RawNumbers:
     The entropy score is the mean predictive entropy of the outlined voxels in units of ln 2, 0 with nothing outlined.
     """
     outlined = raw.probability >= mask_threshold
-    score = float(raw.entropy[outlined].mean() / np.log(2)) if outlined.any() else 0.0
+    score = float(binary_entropy(raw.probability[outlined]).mean() / np.log(2)) if outlined.any() else 0.0
     return RawNumbers(tumour_logits=raw.tumour_logits, risks=raw.risks, entropy_score=min(score, 1.0), seed=raw.seed)
 
 

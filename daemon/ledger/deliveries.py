@@ -17,6 +17,7 @@ from daemon.domain.delivery import (
     Selection,
     Undelivered,
 )
+from daemon.domain.news import News
 from daemon.domain.output import OutputKind, Replacement
 from daemon.domain.statuses import displaced, remark
 from daemon.domain.trust import ClientTls, Credentials
@@ -73,7 +74,7 @@ class Deliveries:
         Returns:
             False where the job made none; nothing is written then.
         """
-        with writing(self._engine) as session:
+        with writing(self._engine, News.OUTPUT) as session:
             row = _locked(session, change.id)
             job_id = session.get_one(OutputRow, row.output_id).job_id
             of_kind = select(OutputRow.id).where(OutputRow.job_id == job_id, OutputRow.kind == instead.value)
@@ -158,7 +159,7 @@ class Deliveries:
             query = query.where(DeliveryRow.destination == selection.destination)
         if selection.since:
             query = query.where(DeliveryRow.due_at >= selection.since)
-        with writing(self._engine) as session:
+        with writing(self._engine, News.OUTPUT) as session:
             rows = session.scalars(_all_locked(query)).all()
             odd = sorted(set(selection.ids) - {row.id for row in rows})
             if odd:
@@ -189,7 +190,7 @@ class Deliveries:
         )
         query = query.where(named)
         query = query.where(JobRow.finished_at >= wanted.since) if wanted.since else query
-        with writing(self._engine) as session:
+        with writing(self._engine, News.OUTPUT) as session:
             outputs = session.scalars(query.order_by(OutputRow.id)).all()
             odd = sorted(set(wanted.ids) - set(outputs))
             if odd:

@@ -5,7 +5,7 @@ import socket
 import sqlite3
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
+from daemon.domain.news import News
 from daemon.errors import FatalError, RetryableError
 from daemon.ledger.types import document
 
@@ -186,11 +187,18 @@ def reached() -> Iterator[None]:
         raise LedgerAwayError("every connection to the ledger is in use; tried again later") from error
 
 
+def telling(engine: Engine, ring: Callable[[News], None]) -> Engine:
+    """Return the engine; `ring` is called with the news of each transaction, once it is committed."""
+    engine.update_execution_options(ring=ring)
+    return engine
+
+
 @contextmanager
-def writing(engine: Engine) -> Iterator[Session]:
+def writing(engine: Engine, *news: News) -> Iterator[Session]:
     """Yield a session in one write transaction, committed at the end, rolled back on any error.
 
     On SQLite there is one at a time. On PostgreSQL there are many: who decides by what is read locks it first.
+    `news` is what others may wait for in it.
     """
     with (
         reached(),
@@ -199,6 +207,13 @@ def writing(engine: Engine) -> Iterator[Session]:
         session.begin(),
     ):
         yield session
+    ring = engine.get_execution_options().get("ring", _unheard)
+    for one in news:
+        ring(one)
+
+
+def _unheard(_: News) -> None:
+    pass
 
 
 @contextmanager

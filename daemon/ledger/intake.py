@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from daemon.domain.instance import Instance
+from daemon.domain.news import News
 from daemon.domain.reception import Interrupted, Verdict
 from daemon.ledger.arrivals import Arrivals, Values
 from daemon.ledger.engine import crossed, reached, reading, writing
@@ -136,7 +137,7 @@ class Intake:
 
     def closed(self, association: str, at: datetime) -> None:
         """Note that an association ended."""
-        with writing(self._engine) as session:
+        with writing(self._engine, News.STUDY) as session:
             session.execute(update(AssociationRow).where(AssociationRow.id == association).values(closed_at=at))
 
     def interrupted(self, unseen: datetime | None = None) -> list[Interrupted]:

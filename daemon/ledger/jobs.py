@@ -10,6 +10,7 @@ from daemon.domain.assembly import Completeness, Refusal, StudyFacts
 from daemon.domain.handling import Handling, Priority, Resource
 from daemon.domain.job import JobInput, JobState, Lease, job_key, may_move, refusal_key
 from daemon.domain.model_bundle import NO_BUNDLE, BundleRef
+from daemon.domain.news import News
 from daemon.domain.output import OutputKind
 from daemon.domain.reasons import REPORTED, Reason, deserves_report
 from daemon.domain.references import Reference
@@ -60,7 +61,7 @@ class Jobs:
             False where instances came, or were one too many, or others said anything of it since `study` was read;
             nothing is written then.
         """
-        with writing(self._engine) as session:
+        with writing(self._engine, News.JOB) as session:
             row = session.get_one(StudyRow, study.study_instance_uid, with_for_update={"key_share": True})
             if (row.instances, row.oversize) != (len(study.instances), study.oversize):
                 return False
@@ -114,7 +115,7 @@ class Jobs:
 
     def complete(self, lease: Lease, result: Result, at: datetime) -> bool:
         """Commit outputs, deliveries and COMPLETED at once; False where the lease is another's by now."""
-        with writing(self._engine) as session:
+        with writing(self._engine, News.OUTPUT) as session:
             job = leased(session, lease)
             if job is None:
                 return False
@@ -145,7 +146,7 @@ class Jobs:
 
     def fail(self, lease: Lease, reason: str, detail: str, at: datetime) -> bool:
         """Commit FAILED with its reason; False where the lease is another's by now."""
-        with writing(self._engine) as session:
+        with writing(self._engine, News.JOB) as session:
             job = leased(session, lease)
             if job is None:
                 return False
@@ -157,7 +158,7 @@ class Jobs:
 
     def release(self, lease: Lease, detail: str, at: datetime, not_before: datetime) -> bool:
         """Give a job back to be tried again; False where the lease is another's by now."""
-        with writing(self._engine) as session:
+        with writing(self._engine, News.JOB) as session:
             job = leased(session, lease)
             if job is None:
                 return False
@@ -181,7 +182,7 @@ class Jobs:
             IllegalTransitionError: its state does not allow it, or a newer job answers for the study.
             NoResultFound: there is no such job.
         """
-        with writing(self._engine) as session:
+        with writing(self._engine, News.JOB) as session:
             hold(session, job_id)
             job = session.get_one(JobRow, job_id)
             _check_newest(session, job)

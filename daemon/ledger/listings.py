@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from daemon.domain.assembly import StudyFacts
 from daemon.domain.evidence import Inquiry, Notice, SeriesListing, SeriesNotice, Source
+from daemon.domain.news import News
 from daemon.ledger.engine import alone, writing
 from daemon.ledger.tables import InquiryRow, InstanceRow, ListingRow, StudyRow
 
@@ -26,7 +27,7 @@ class Listings:
 
         A study that is here and lacks some of it is looked at again.
         """
-        with writing(self._engine) as session:
+        with writing(self._engine, News.STUDY) as session:
             alone(session, notice.study_instance_uid)
             _forget(session, at)
             changed = [_notice(session, notice.study_instance_uid, series, at) for series in notice.series]
@@ -64,7 +65,7 @@ class Listings:
 
     def ended(self, study_uid: str, detail: str, until: datetime) -> None:
         """Keep what came of an inquiry; the archive is not asked again before `until`."""
-        with writing(self._engine) as session:
+        with writing(self._engine, News.STUDY) as session:
             row = session.get_one(InquiryRow, study_uid)
             row.under_way, row.detail, row.until = False, detail, until
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Engine, delete, exists, select
 
+from daemon.domain.news import News
 from daemon.domain.pause import Activity, Pause
 from daemon.ledger.engine import reading, writing
 from daemon.ledger.tables import PauseRow
@@ -35,7 +36,7 @@ class Pauses:
 
     def end(self) -> list[Activity]:
         """Hold nothing any more; return what was held."""
-        with writing(self._engine) as session:
+        with writing(self._engine, News.JOB, News.OUTPUT) as session:
             held = session.scalars(delete(PauseRow).returning(PauseRow.activity)).all()
             return sorted(map(Activity, held))
 

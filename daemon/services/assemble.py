@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable
+from datetime import datetime
 
 from daemon.clock import Clock
-from daemon.domain.assembly import Choice, Chosen, Patience, Refusal, StudyFacts, judge
+from daemon.domain.assembly import Choice, Chosen, Patience, Refusal, StudyFacts, judge, next_look
 from daemon.domain.handling import NO_RULES, HandlingRules, handling
 from daemon.domain.job import JobInput
 from daemon.domain.model_bundle import InstalledBundle
@@ -41,10 +42,21 @@ class Assemble:
         self._clock = clock
         self._patience = patience
         self._rules = rules
+        self._next: datetime | None = None
 
     def step(self) -> int:
         """Settle every study that is ready; return how many. One that cannot be judged holds no other."""
-        return sum(self._attempt(study) for study in self._jobs.waiting_studies())
+        studies, now = self._jobs.waiting_studies(), self._clock.now()
+        left = [study for study in studies if not self._attempt(study)]
+        looks = (next_look(study, now, self._patience) for study in left)
+        self._next = min((look for look in looks if look), default=None)
+        return len(studies) - len(left)
+
+    def within(self, seconds: float) -> float:
+        """Return in how many seconds a study of the last step may be ready by time alone, `seconds` at most."""
+        if self._next is None:
+            return seconds
+        return min(seconds, (self._next - self._clock.now()).total_seconds())
 
     def _attempt(self, study: StudyFacts) -> bool:
         try:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from daemon.domain.assembly import LINGER, Asking, Patience, StudyFacts, Verdict, judge, to_ask
+from daemon.domain.assembly import LINGER, Asking, Patience, StudyFacts, Verdict, judge, next_look, to_ask
 from daemon.domain.evidence import Inquiry, SeriesListing, Source
 from daemon.domain.instance import Instance
 from tests.instances import NOW, facts, series
@@ -157,3 +157,21 @@ def test_what_the_archive_sent_is_settled_once_the_inquiry_has_ended() -> None:
     told = judge(ended, late, patience)
     assert (told.verdict, told.ready) == (Verdict.COMPLETE, True)
     assert "8 of 8 missing fetched" in told.evidence
+
+
+def test_nothing_ripens_unseen() -> None:
+    """Between a look and the next that is due, neither the verdict nor the question to the archive becomes ready."""
+    counted = [replace(i, acquisition=replace(i.acquisition, images_in_acquisition=20)) for i in series(20)]
+    gap = [i for n, i in enumerate(series(20)) if n != 7]
+    inquiry = Inquiry(instances=20, rounds=1, until=NOW + 70 * SECOND, under_way=True, detail="")
+    some = [study(*one, open_associations=n) for one in (series(20), counted, gap) for n in (0, 1)]
+    for held in (*some, *(replace(one, inquiry=inquiry) for one in some)):
+        for patience in (PATIENCE, replace(PATIENCE, asking=Asking())):
+            said = {s: _ready(held, NOW + s * SECOND, patience) for s in range(1000)}
+            for second in range(999):
+                look = next_look(held, NOW + second * SECOND, patience)
+                assert said[second + 1] == said[second] or look == NOW + (second + 1) * SECOND
+
+
+def _ready(facts: StudyFacts, now: datetime, patience: Patience) -> tuple[bool, bool]:
+    return judge(facts, now, patience).ready, to_ask(facts, now, patience)

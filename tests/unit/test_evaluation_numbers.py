@@ -14,7 +14,7 @@ from torchsurv.metrics.cindex import ConcordanceIndex
 from torchsurv.stats.ipcw import get_ipcw
 
 from daemon.domain.finding import RiskClass
-from daemon.inference.mc_dropout import Inference
+from daemon.inference.mc_dropout import Inference, binary_entropy
 from daemon.inference.reader import numbers as raw_numbers
 from tests.manifests import CALIBRATION
 from tests.tiny_predictions import Asked, calibration, cohort, make
@@ -285,13 +285,13 @@ def test_risk_coverage_by_hand() -> None:
 
 
 def test_the_shipped_score_of_doubt_is_the_daemons() -> None:
-    """Mean entropy equals what the daemon computes for the same maps."""
+    """Mean entropy equals what the daemon computes for the same maps, as far as half precision keeps them."""
     made = make(Asked(doubt=0.3))
     p = made.probability.astype(np.float32)
+    made = replace(made, entropy=binary_entropy(p).astype(np.float16))
     raw = Inference(
         probability=p,
         sd=p,
-        entropy=made.entropy.astype(np.float32),
         mutual_information=p,
         cam=p,
         tumour_logits=(1.0,),
@@ -300,7 +300,7 @@ def test_the_shipped_score_of_doubt_is_the_daemons() -> None:
         embedding=np.zeros(3, np.float32),
     )
     assert case_of(made, CALIBRATION, 2.0).quality.mean_entropy == pytest.approx(
-        raw_numbers(raw, CALIBRATION.mask_threshold).entropy_score, abs=1e-6
+        raw_numbers(raw, CALIBRATION.mask_threshold).entropy_score, abs=5e-4
     )
 
 

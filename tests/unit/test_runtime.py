@@ -53,6 +53,22 @@ def test_a_mark_is_all_that_the_last_one_says(tmp_path: Path) -> None:
     assert mark(path) == ""
 
 
+def test_what_a_part_loaded_is_passed_over_and_no_more() -> None:
+    """The collector looks no longer through what is there to stay, and still takes away what comes and goes."""
+    told = """
+import gc, weakref
+from daemon.runtime import loaded
+class Knot: pass
+loaded(seldom=True)
+assert gc.get_freeze_count() > 1000
+knot = Knot(); knot.self, gone = knot, weakref.ref(knot)
+del knot
+gc.collect()
+assert gone() is None
+"""
+    subprocess.run([sys.executable, "-c", told], check=True)
+
+
 def _asked(program: str) -> subprocess.Popen[str]:
     """Run a program until it has said its first word."""
     made = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

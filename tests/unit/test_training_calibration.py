@@ -14,7 +14,7 @@ from daemon.domain.finding import Doubt
 from daemon.errors import FatalError
 from daemon.imaging.volume import Grid, Volume
 from daemon.inference.bundle import load_bundle
-from daemon.inference.mc_dropout import Inference, binary_entropy, calibrated, infer
+from daemon.inference.mc_dropout import Inference, calibrated, infer
 from daemon.inference.novelty import Bank
 from daemon.inference.reader import numbers, read_study
 from daemon.inference.session import Model, verify
@@ -171,7 +171,7 @@ def test_the_entropy_limit_is_fitted_on_the_daemons_own_score(tmp_path: Path) ->
     (case,) = at_threshold(read_cases([path], ruled), [path], ruled)
     scaled, sd = calibrated(probability.astype(np.float32), np.zeros(SHAPE, np.float32), ruled)
     said = Inference(
-        probability=scaled, sd=sd, entropy=binary_entropy(scaled), mutual_information=sd, cam=sd,
+        probability=scaled, sd=sd, mutual_information=sd, cam=sd,
         tumour_logits=(0.0,), risks=(0.0,), seed=0, embedding=study.embedding,
     )  # fmt: skip
     assert case.entropy == pytest.approx(numbers(said, ruled.mask_threshold).entropy_score, rel=1e-6)
