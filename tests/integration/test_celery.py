@@ -99,7 +99,7 @@ def test_told_to_stop_a_job_is_given_back(tmp_path: Path, broker: Broker, study:
 
 def test_a_job_that_takes_too_long_has_failed(tmp_path: Path, broker: Broker, study: StudyTruth, archive: Peer) -> None:
     """With `time-limit`, and its process has ended; the next try has one of its own."""
-    keys = {"job_minutes": "0.05"}
+    keys = {"job_minutes": "0.005"}
     config, port = by_messages(tmp_path / "site", archive, broker.url, **keys)
     with serving(config.parent, port, SLOW):
         assert storescu(port, [study.folder]).returncode == 0
