@@ -185,7 +185,8 @@ def main() -> None:
     print(f"\nPasses ran where tumour is conceivable: {explored:.1%} of voxels. Peak memory {peak:.0f} MiB.")
     with tempfile.TemporaryDirectory() as scratch:
         folder = plain_graphs(bundle, Path(scratch))
-        fp32 = Model(replace(bundle, path=folder), threads=args.threads)
+        graphs_alone = replace(bundle.manifest, novelty="")
+        fp32 = Model(replace(bundle, path=folder, manifest=graphs_alone, digests={}), threads=args.threads)
         report_graphs(bundle, folder, graphs(model, fp32, prepared))
 
 
