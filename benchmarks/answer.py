@@ -16,12 +16,11 @@ from sqlalchemy import select
 
 from benchmarks.percentiles import percentile
 from benchmarks.studies import KINDS
-from daemon.config import load
-from daemon.ledger.engine import connect, reading
+from daemon.ledger.engine import reading
 from daemon.ledger.tables import DeliveryRow, JobRow, OutputRow, StudyRow, TransitionRow
 from demo.ports import free_port
 from dicom_fixtures.studies import StudyRequest, StudyTruth
-from tests.daemons import init, results, serving
+from tests.daemons import init, ledger, results, serving
 from tests.peers import Peer, orthanc, storescu, wait_until
 
 QUIET_SECONDS = 2.0
@@ -74,21 +73,19 @@ def _complete(archive: Peer, study: str) -> bool:
 
 def _split(config: Path, study: StudyTruth) -> Mapping[str, float]:
     """Return the seconds of each step of a study, by what the ledger notes; the PACS confirms after it has both."""
-    engine = connect(load(config).database_url())
-    with reading(engine) as session:
+    with ledger(config) as engine, reading(engine) as session:
         last = session.get_one(StudyRow, study.study_instance_uid).last_at
         job = session.scalars(select(JobRow).where(JobRow.study_uid == study.study_instance_uid)).one()
         outputs = select(OutputRow.id).where(OutputRow.job_id == job.id)
         deliveries = session.scalars(select(DeliveryRow.id).where(DeliveryRow.output_id.in_(outputs))).all()
 
-        def first(subject: str, ids: list[int], state: str) -> datetime:
+        def last_time(subject: str, ids: list[int], state: str) -> datetime:
             mine = (TransitionRow.subject == subject, TransitionRow.subject_id.in_(ids), TransitionRow.new == state)
             return session.scalars(select(TransitionRow.at).where(*mine).order_by(TransitionRow.at)).all()[-1]
 
-        claimed, done = (first("job", [job.id], state) for state in ("IN PROGRESS", "COMPLETED"))
-        sent = first("delivery", list(deliveries), "SENT")
+        claimed, done = (last_time("job", [job.id], state) for state in ("IN PROGRESS", "COMPLETED"))
+        sent = last_time("delivery", list(deliveries), "SENT")
         work, created = dict(job.seconds), job.created_at
-    engine.dispose()
     ready = last + timedelta(seconds=QUIET_SECONDS)
     moments = {"seen": created - ready, "claimed": claimed - created, "worked on": done - claimed, "sent": sent - done}
     around = {step: span.total_seconds() for step, span in moments.items()}

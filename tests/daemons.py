@@ -41,12 +41,13 @@ class Ledgers:
 
 def asked(config: Path, query: str) -> list[Any]:
     """Return what the ledger, on either database, answers to a statement."""
-    with _ledger(config) as engine, reading(engine) as session:
+    with ledger(config) as engine, reading(engine) as session:
         return [tuple(row) for row in session.execute(text(query))]
 
 
 @contextmanager
-def _ledger(config: Path) -> Iterator[Engine]:
+def ledger(config: Path) -> Iterator[Engine]:
+    """Yield the ledger of a configuration, on either database."""
     engine = connect(load(config).database_url())
     try:
         yield engine
@@ -195,12 +196,12 @@ def counted(config: Path, what: str, state: str) -> int:
 
     Not by `overread status`: whoever waits looks again and again, and a process for each look would take a core.
     """
-    with _ledger(config) as engine:
+    with ledger(config) as engine:
         return Queries(engine).counts()[what].get(state, 0)
 
 
 def compared(config: Path) -> dict[str, int]:
     """Return how many second reads wait, failed and were compared."""
-    with _ledger(config) as engine:
+    with ledger(config) as engine:
         rows = Seconds(engine).comparisons()
     return {key: sum(getattr(row, key) for row in rows) for key in ("waiting", "failed", "compared")}

@@ -14,11 +14,11 @@ from pynetdicom.transport import AddressInformation
 
 from daemon.dimse.negotiation import Acceptance, Proposed, proposal
 from daemon.dimse.pdu import A_ABORT, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_RELEASE_RP, A_RELEASE_RQ, PDU_HEADER
-from daemon.dimse.requestor import DEFAULT_LIMITS, Limits, NotOfferedError, named, unreachable
+from daemon.dimse.requestor import DEFAULT_LIMITS, Limits, addressing, not_offered, unreachable
 from daemon.dimse.tls import Client
 from daemon.dimse.wire import LEAST_PDU, Wire
 from daemon.domain.delivery import Destination
-from daemon.errors import FatalError, RefusedError, RetryableError, UnreachableError
+from daemon.errors import RefusedError, RetryableError, UnreachableError
 
 # What is no association yet may say so much; 128 presentation contexts need a few thousand bytes.
 _MOST_PDU = 1 << 17
@@ -64,13 +64,9 @@ class _Call:
 
     def connected(self) -> socket.socket:
         """Return a connection, made safe where that is to be."""
-        try:
+        with addressing(self._destination):
             self._tls = Client(self._destination.tls) if self._destination.tls else None
             address = AddressInformation.from_addr_port(self._destination.host, self._destination.port)
-        except FatalError as error:
-            raise UnreachableError(f"{named(self._destination)}: {error}") from error
-        except OSError as error:
-            raise UnreachableError(f"{named(self._destination)}: {error}; check host and port") from error
         connection = socket.socket(address.address_family, socket.SOCK_STREAM)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -111,7 +107,7 @@ class _Call:
         except RefusedError as error:
             raise self._unreachable() from error
         if not acceptance.contexts:
-            raise NotOfferedError(f"{named(self._destination)}: it accepts none of the presentation contexts proposed")
+            raise not_offered(self._destination)
         if 0 < acceptance.longest < LEAST_PDU:
             raise RetryableError(
                 f"the destination takes PDUs of {acceptance.longest} bytes at most, in which nothing fits; mend it "

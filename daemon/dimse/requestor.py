@@ -121,7 +121,7 @@ def _establish(
         if isinstance(event.pdu, A_ASSOCIATE_RJ):
             rejections.append(event.pdu)
 
-    try:
+    with addressing(destination):
         tls = Client(destination.tls) if destination.tls else None
         established = _entity(calling_ae, limits).associate(
             destination.host,
@@ -133,16 +133,32 @@ def _establish(
             evt_handlers=[*handlers, (evt.EVT_PDU_RECV, remember)],
             tls_args=(tls, destination.host) if tls else None,
         )
-    except FatalError as error:
-        raise UnreachableError(f"{named(destination)}: {error}") from error
-    except OSError as error:
-        raise UnreachableError(f"{named(destination)}: {error}; check host and port") from error
     if established.is_established:
         keep_answers(established)
         return established
     if established.acceptor.primitive is not None and not rejections:
-        raise NotOfferedError(f"{named(destination)}: it accepts none of the presentation contexts proposed")
+        raise not_offered(destination)
     raise unreachable(destination, calling_ae, rejections, tls)
+
+
+@contextmanager
+def addressing(destination: Destination) -> Iterator[None]:
+    """Say of which destination credentials cannot be read, or the host name cannot be found.
+
+    Raises:
+        UnreachableError: one of both.
+    """
+    try:
+        yield
+    except FatalError as error:
+        raise UnreachableError(f"{_named(destination)}: {error}") from error
+    except OSError as error:
+        raise UnreachableError(f"{_named(destination)}: {error}; check host and port") from error
+
+
+def not_offered(destination: Destination) -> NotOfferedError:
+    """Return that nothing of what was proposed is accepted."""
+    return NotOfferedError(f"{_named(destination)}: it accepts none of the presentation contexts proposed")
 
 
 def unreachable(
@@ -150,8 +166,8 @@ def unreachable(
 ) -> UnreachableError:
     """Return why no association came about."""
     if tls is not None and tls.fault:
-        return UnreachableError(f"{named(destination)}: no TLS with it: {tls.fault}; see docs/security.md")
-    return UnreachableError(f"{named(destination)}: {_why(rejections, calling_ae, destination)}")
+        return UnreachableError(f"{_named(destination)}: no TLS with it: {tls.fault}; see docs/security.md")
+    return UnreachableError(f"{_named(destination)}: {_why(rejections, calling_ae, destination)}")
 
 
 def _roles(contexts: Sequence[PresentationContext]) -> list[SCP_SCU_RoleSelectionNegotiation]:
@@ -208,6 +224,6 @@ def _rejected(rejection: A_ASSOCIATE_RJ) -> str:
         return f"rejected with codes that PS3.8 Table 9-21 does not know {codes}"
 
 
-def named(destination: Destination) -> str:
+def _named(destination: Destination) -> str:
     """Return a destination in words."""
     return f"destination {destination.name} ({destination.ae_title}@{destination.host}:{destination.port})"

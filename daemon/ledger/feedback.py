@@ -13,14 +13,13 @@ from daemon.domain.output import SOP_CLASSES, OutputKind
 from daemon.domain.reception import Verdict
 from daemon.errors import RefusedError
 from daemon.ledger.engine import reading, writing
+from daemon.ledger.parts import parts
 from daemon.ledger.rows import note
 from daemon.ledger.tables import AssociationRow, FeedbackRow, InstanceRow, JobRow, OutputRow
 from daemon.uids import Role, derive
 
 # SEGs that one study takes back; a workstation that saves every few minutes for a day stays below.
 MOST_OF_STUDY = 200
-# No statement names more values.
-PARAMETERS = 1000
 _ANSWERED = (JobRow.state == JobState.COMPLETED.value, JobRow.refusal == "")
 
 Arrived = tuple[str, str, str, str, str]
@@ -58,8 +57,8 @@ class Feedback:
         uids = sorted(instances)
         found: set[str] = set()
         with reading(self._engine) as session:
-            for start in range(0, len(uids), PARAMETERS):
-                named = InstanceRow.sop_instance_uid.in_(uids[start : start + PARAMETERS])
+            for some in parts(uids):
+                named = InstanceRow.sop_instance_uid.in_(some)
                 query = select(InstanceRow.series_uid).where(InstanceRow.study_uid == study, named)
                 found |= set(session.scalars(query.distinct()))
         return frozenset(found)

@@ -12,11 +12,10 @@ from daemon.domain.instance import Instance
 from daemon.domain.job import JobState
 from daemon.ledger.engine import reading, writing
 from daemon.ledger.few import KEPT
+from daemon.ledger.parts import PARAMETERS, parts
 from daemon.ledger.rows import instance_of
 from daemon.ledger.tables import DeliveryRow, FeedbackRow, InstanceRow, JobRow, OutputRow, StudyRow
 
-# No statement names more values: SQLite and PostgreSQL both take about 32,000.
-PARAMETERS = 1000
 # Files deleted in one transaction: so long nobody else writes.
 BATCH = 200
 
@@ -30,8 +29,7 @@ class Files:
     def instances(self, digests: Sequence[str]) -> list[Instance]:
         """Return the instances of these digests."""
         with reading(self._engine) as session:
-            parts = (digests[start : start + PARAMETERS] for start in range(0, len(digests), PARAMETERS))
-            queries = (select(InstanceRow.facts).where(InstanceRow.digest.in_(part)) for part in parts)
+            queries = (select(InstanceRow.facts).where(InstanceRow.digest.in_(part)) for part in parts(digests))
             return [instance_of(facts) for query in queries for facts in session.scalars(query)]
 
     def of_job(self, job_id: int, series_uid: str) -> list[str]:
@@ -87,8 +85,7 @@ class Files:
 
     def while_free(self, digests: Sequence[str], then: Callable[[Sequence[str]], None]) -> None:
         """Call `then` on those that may be gone, in parts; while it runs none of them can be promised anew."""
-        for start in range(0, len(digests), BATCH):
-            some = digests[start : start + BATCH]
+        for some in parts(digests, BATCH):
             with writing(self._engine) as session:
                 received = select(InstanceRow.digest).where(InstanceRow.digest.in_(some), InstanceRow.freed)
                 made = select(OutputRow.digest).where(OutputRow.digest.in_(some), OutputRow.freed)

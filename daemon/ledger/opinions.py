@@ -12,7 +12,7 @@ from daemon.domain.feedback import FeedbackKind, FeedbackState, accepts
 from daemon.domain.instance import Instance
 from daemon.domain.output import OutputKind
 from daemon.ledger.engine import reading
-from daemon.ledger.files import PARAMETERS
+from daemon.ledger.parts import parts
 from daemon.ledger.rows import instance_of
 from daemon.ledger.tables import FeedbackRow, InstanceRow, JobRow, OutputRow
 
@@ -188,7 +188,5 @@ def _bequest(session: Session, view: FeedbackView) -> Bequest:
 
 
 def _instances(session: Session, digests: Sequence[str]) -> Iterable[InstanceRow]:
-    for start in range(0, len(digests), PARAMETERS):
-        yield from session.scalars(
-            select(InstanceRow).where(InstanceRow.digest.in_(digests[start : start + PARAMETERS]))
-        )
+    for some in parts(digests):
+        yield from session.scalars(select(InstanceRow).where(InstanceRow.digest.in_(some)))

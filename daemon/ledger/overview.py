@@ -12,7 +12,7 @@ from daemon.domain.job import JobState
 from daemon.errors import RefusedError
 from daemon.ledger import few
 from daemon.ledger.engine import reading
-from daemon.ledger.queries import Event, event
+from daemon.ledger.queries import Event, event, jobs_of
 from daemon.ledger.tables import DeliveryRow, InquiryRow, InstanceRow, JobRow, OutputRow, StudyRow, TransitionRow
 
 PAGE = 50
@@ -251,11 +251,8 @@ def _by_jobs(session: Session, prefix: str, state: str, after: str) -> StudyPage
 
 
 def _lines(session: Session, rows: Sequence[StudyRow]) -> tuple[StudyLine, ...]:
-    columns = (JobRow.id, JobRow.study_uid, JobRow.bundle, JobRow.state, JobRow.answer, JobRow.reason, JobRow.refusal)
-    query = select(*columns).where(JobRow.study_uid.in_([row.uid for row in rows])).order_by(JobRow.id)
-    jobs: dict[str, list[JobLine]] = {}
-    for found in session.execute(query).all():
-        jobs.setdefault(found.study_uid, []).append(JobLine(**found._mapping))  # noqa: SLF001 - SQLAlchemy's API
+    columns = (JobRow.id, JobRow.bundle, JobRow.state, JobRow.answer, JobRow.reason, JobRow.refusal)
+    jobs = jobs_of(session, [row.uid for row in rows], *columns)
     return tuple(
         StudyLine(
             uid=row.uid,
@@ -266,7 +263,7 @@ def _lines(session: Session, rows: Sequence[StudyRow]) -> tuple[StudyLine, ...]:
             verdict=row.verdict,
             evidence=row.evidence,
             refusal=row.refusal,
-            jobs=tuple(jobs.get(row.uid, ())),
+            jobs=tuple(JobLine(**job._mapping) for job in jobs[row.uid]),  # noqa: SLF001 - SQLAlchemy's API
         )
         for row in rows
     )

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, exists, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Engine, Row, exists, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from daemon.ledger.engine import reading
 from daemon.ledger.few import CONFLICTING
-from daemon.ledger.files import PARAMETERS
+from daemon.ledger.parts import parts
 from daemon.ledger.tables import DeliveryRow, InstanceRow, JobRow, OutputRow, StudyRow, TransitionRow
 
 
@@ -112,8 +112,7 @@ class Queries:
         newest = select(StudyRow).order_by(StudyRow.first_at.desc(), StudyRow.uid.desc()).limit(limit)
         with reading(self._engine) as session:
             rows = session.scalars(newest).all()
-            parts = (rows[start : start + PARAMETERS] for start in range(0, len(rows), PARAMETERS))
-            return [view for part in parts for view in _studies(session, part)]
+            return [view for part in parts(rows) for view in _studies(session, part)]
 
     def study(self, uid: str) -> StudyView | None:
         """Return one study."""
@@ -210,10 +209,7 @@ def _studies(session: Session, rows: Sequence[StudyRow]) -> list[StudyView]:
     uids = [row.uid for row in rows]
     of_each = select(InstanceRow.study_uid, func.count()).where(InstanceRow.study_uid.in_(uids), CONFLICTING)
     conflicts = dict(session.execute(of_each.group_by(InstanceRow.study_uid)).all())
-    columns = (JobRow.study_uid, JobRow.id, JobRow.bundle, JobRow.refusal, JobRow.state)
-    jobs: dict[str, list[str]] = {}
-    for job in session.execute(select(*columns).where(JobRow.study_uid.in_(uids)).order_by(JobRow.id)):
-        jobs.setdefault(job.study_uid, []).append(f"{job.id} {job.bundle or job.refusal} {job.state}")
+    jobs = jobs_of(session, uids, JobRow.id, JobRow.bundle, JobRow.refusal, JobRow.state)
     return [
         StudyView(
             study_instance_uid=row.uid,
@@ -223,10 +219,19 @@ def _studies(session: Session, rows: Sequence[StudyRow]) -> list[StudyView]:
             verdict=row.verdict,
             evidence=row.evidence,
             refusal=row.refusal,
-            jobs=tuple(jobs.get(row.uid, ())),
+            jobs=tuple(f"{job.id} {job.bundle or job.refusal} {job.state}" for job in jobs[row.uid]),
         )
         for row in rows
     ]
+
+
+def jobs_of(session: Session, uids: Sequence[str], *columns: InstrumentedAttribute[Any]) -> dict[str, list[Row[Any]]]:
+    """Return of each study's jobs these columns, the oldest first; `study_uid` is always one of them."""
+    found: dict[str, list[Row[Any]]] = {uid: [] for uid in uids}
+    query = select(JobRow.study_uid, *columns).where(JobRow.study_uid.in_(uids)).order_by(JobRow.id)
+    for job in session.execute(query):
+        found[job.study_uid].append(job)
+    return found
 
 
 def _job(row: JobRow) -> JobView:

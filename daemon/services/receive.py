@@ -153,7 +153,9 @@ class Incoming:
             patient_salt=here.patient_salt,
         )
         try:
-            instance = read_facts(self._draft.path, stored, self._seen or look(self._draft.head))
+            instance = read_facts(
+                self._draft.path, stored, self._seen if self._draft.size >= _MOST_HEADERS else look(self._draft.head)
+            )
         except RefusedError as error:
             raise _UnfitError(Verdict.MALFORMED, str(error)) from error
         if (instance.sop_class_uid, instance.sop_instance_uid) != (told.sop_class_uid, told.sop_instance_uid):
